@@ -180,8 +180,8 @@ BEGUN = frames({"begin": 1}, {"text": "Hello "})
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        (broken_stream(BEGUN, end=Wire.close), "complete message body"),
-        (broken_stream(BEGUN, b'data: {"te', end=Wire.close), "complete message body"),
+        (broken_stream(BEGUN, end=Wire.close), "closed before it was whole"),
+        (broken_stream(BEGUN, b'data: {"te', end=Wire.close), "closed before it was whole"),
         (broken_stream(BEGUN, end=Wire.end), "ended before it was over"),
         (broken_stream(BEGUN, b"data: {]\n\n", end=Wire.end), "sent no answer"),
         (broken_stream(BEGUN, frames({"what": 1}), end=Wire.end), "no event of the dialect"),

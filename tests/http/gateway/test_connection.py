@@ -2,15 +2,19 @@
 
 import asyncio
 import socket
+import ssl
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
 from bessemer.engine.request import Refusal
 from bessemer.http.gateway.client import HttpClient
 from tests.http.gateway.fake import Asked, Wire, provider
-from tests.http.gateway.test_client import fetch, run
+from tests.http.gateway.test_client import certificate, fetch, run, settings
+
+__all__ = ["certificate"]  # a fixture
 
 
 def test_pieces_are_given_out_as_they_come_and_silence_is_told() -> None:
@@ -97,3 +101,55 @@ def test_little_is_read_ahead() -> None:
     with provider(script) as fake:
         run(work, fake.url)
     assert sent < 2**24
+
+
+def test_a_provider_is_reached_through_a_proxy(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tunnel through HTTPS_PROXY, but for what NO_PROXY names; the proxy sees no key."""
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(*certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate[0]))
+    seen: list[str] = []
+
+    def far(asked: Asked, wire: Wire) -> None:
+        wire.answer(b"secret")
+
+    def tunnel(asked: Asked, wire: Wire) -> None:
+        seen.extend(asked.lines)
+        if asked.target != f"localhost:{target.port}":
+            wire.answer(b"", "403 Forbidden")
+            return
+        wire.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", target.port)) as other:
+            back = threading.Thread(target=pump, args=(other, wire.socket))
+            back.start()
+            pump(wire.socket, other)
+            back.join()
+
+    async def ask(url: str) -> bytes:
+        client = HttpClient(settings(url), trusting)
+        try:
+            return await fetch(client)
+        finally:
+            await client.aclose()
+
+    with provider(far, serving) as target, provider(tunnel) as proxy:
+        url = f"https://localhost:{target.port}"
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
+        assert asyncio.run(ask(url)) == b"secret"
+        assert [each.method for each in proxy.asked] == ["CONNECT"]
+        assert seen == [f"host: localhost:{target.port}"]
+        with pytest.raises(Refusal, match="the proxy answered 403"):
+            asyncio.run(ask("https://elsewhere.example"))
+        monkeypatch.setenv("NO_PROXY", "localhost")
+        assert asyncio.run(ask(url)) == b"secret" and len(proxy.asked) == 2
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Pass bytes on until there are no more."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
