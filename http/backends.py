@@ -1,6 +1,6 @@
 """The backends: what answers for a model, here or elsewhere, and which one a name means."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Collection, Mapping
 from typing import ClassVar, Literal, Protocol
 
 from msgspec import Struct
@@ -133,27 +133,33 @@ class Backend(Protocol):
         ...
 
 
+class RemoteModels(Protocol):
+    """The models of other servers, as many as there are."""
+
+    def backend(self, meant: Meant) -> Backend: ...
+
+
 class Backends:
     """The models by name, and where other names lead, by its gateway.
 
-    `remote` makes the backend of a provider's model, by what is meant.
+    `remotes` are other servers' models.
     """
 
     def __init__(
         self,
         models: Mapping[str, Backend],
         gateway: Gateway | None = None,
-        remote: Callable[[Meant], Backend] | None = None,
+        remotes: RemoteModels | None = None,
     ) -> None:
         self.models = models if isinstance(models, dict) else dict(models)
         self.gateway = gateway or Gateway(Router(NO_TABLES, self.models))
-        self._remote = remote
+        self._remotes = remotes
 
     @property
     def relays(self) -> bool:
         """Whether some model may take requests as they are."""
-        routes = self._remote is not None or self.gateway.router.tables is not NO_TABLES
-        return routes or any(each.relays for each in self.models.values())
+        leads = self.gateway.router.tables.leads_elsewhere
+        return leads or any(each.relays for each in self.models.values())
 
     def find(self, name: str, meant: Meant | None = None) -> Backend:
         """Return what is meant, or what a name means first.
@@ -165,8 +171,8 @@ class Backends:
     def meant(self, meant: Meant) -> Backend:
         """Return what answers. Raises Refusal for a model that is not here."""
         if meant.target.provider is not None:
-            assert self._remote is not None
-            return self._remote(meant)
+            assert self._remotes is not None
+            return self._remotes.backend(meant)
         if meant.target.model not in self.models:
             raise self.gateway.router.unknown(meant.target.model)
         return self.models[meant.target.model]

@@ -24,7 +24,8 @@ from ..engine.subcommand import (
     Mixed,
     quantize_flags,
 )
-from .config import SETTINGS, UsageError, read_config, unknown_variables
+from .config import SETTINGS, Config, UsageError, read_config, unknown_variables
+from .gateway.config_command import config as config_app
 from .keys import VARIABLE, hide, keys
 from .waiter import has_status_line
 
@@ -172,16 +173,21 @@ def serve(
 ) -> int:
     """Answer the OpenAI, Anthropic and Ollama APIs over HTTP."""
     from .gateway import config_file
-    from .gateway.settings import gateway_settings
+    from .gateway.settings import GatewaySettings, gateway_settings
 
-    file = config_file.read(config_file.find(os.environ, config, profile), os.environ)
-    settings = read_config(flags, os.environ, file.settings())
-    gateway = gateway_settings(file, os.environ)
+    environment = {**os.environ}
+    path = config_file.find(environment, config, profile)
+
+    def reread() -> tuple[Config, GatewaySettings]:
+        file = config_file.read(path, environment)
+        return read_config(flags, environment, file.settings()), gateway_settings(file, environment)
+
+    settings, gateway = reread()
     hide([key for text in flags["api_key"] or () for key in keys(text)], os.environ)
     os.environ.pop(VARIABLE, None)  # no child needs it
     from .serve import serve as start
 
-    return start(settings, gateway)
+    return start(settings, gateway, reread if path else None)
 
 
 @app.command()
@@ -352,6 +358,9 @@ def _end(process: subprocess.Popen[bytes], patience: float) -> None:
         process.wait()
         if sys.stderr.isatty():
             print(SHOW_CURSOR, end="", file=sys.stderr)  # which a progress bar hides
+
+
+app.add_typer(config_app)
 
 
 @app.command()

@@ -336,15 +336,21 @@ def _of_file(name: str, where: str, value: object) -> Any:
     source = SETTINGS[name]
     if isinstance(value, list):
         return tuple(part for each in value for part in _listed(source, where, each))
-    texts = {True: "1", False: "0"}
-    text = texts[value] if isinstance(value, bool) else str(value)
+    text = _text_of(where, value)
     return (text,) if source.metavar in PATHS and source.repeated else _parse(source, where, text)
 
 
 def _listed(source: ConfigField, where: str, value: object) -> Any:
     if not source.repeated:
         raise UsageError(f"{where} is a list, but must be one value")
-    return (str(value),) if source.metavar in PATHS else _parse(source, where, str(value))
+    text = _text_of(where, value)
+    return (text,) if source.metavar in PATHS else _parse(source, where, text)
+
+
+def _text_of(where: str, value: object) -> str:
+    if not isinstance(value, str | int | float):  # a table, a date, a list in a list
+        raise UsageError(f"{where} must be a text, a number, true or false")
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _parts(source: ConfigField, text: str) -> Any:

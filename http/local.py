@@ -120,12 +120,15 @@ class LocalBackend:
     """The part that all local models have in common; each kind does what its `purpose` says."""
 
     purpose: ClassVar[Purpose]
-    relays: ClassVar[Collection[str]] = ()
     name: str
     created: int
     worker: Worker
     about: About | None = field(default=None, kw_only=True)
     activity: Activity = field(default_factory=Activity, kw_only=True)
+
+    @property
+    def relays(self) -> Collection[str]:
+        return ()
 
     @property
     def traits(self) -> Traits:

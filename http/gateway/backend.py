@@ -2,7 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
@@ -21,7 +29,6 @@ from ...translate.chat import (
     Heartbeat,
     Usage,
 )
-from ...translate.dialect import ServerEvent
 from ...translate.openai_embeddings import Embedding, Vectors
 from ...translate.rerank import Ranking, Scores
 from ...translate.shown_thoughts import TAGS, Way, shown_thoughts
@@ -39,6 +46,7 @@ from .unframing import UNFRAMERS
 
 LARGEST = 2**26  # bytes of an answer that is not streamed
 NONE = Usage(0, 0)
+TRAITS = Traits(("completion", "tools", "thinking"))
 MARKS = Thought(*TAGS)
 COUNTING = "/v1/messages/count_tokens"
 # What Anthropic counts of a request; it refuses what else there is.
@@ -59,8 +67,6 @@ class RemoteBackend:
     """
 
     purpose: ClassVar[Purpose] = "generate"
-    about: ClassVar[About | None] = None
-    traits: ClassVar[Traits] = Traits(("completion", "tools", "thinking"))
 
     name: str
     model: str
@@ -70,6 +76,14 @@ class RemoteBackend:
     estimate: Count | None = None
     created: int = field(default_factory=lambda: int(time.time()))
     activity: Activity = field(default_factory=Activity)
+
+    @property
+    def about(self) -> About | None:
+        return None
+
+    @property
+    def traits(self) -> Traits:
+        return TRAITS
 
     @property
     def relays(self) -> Collection[str]:
@@ -102,6 +116,8 @@ class RemoteBackend:
         with closing(exchange):
             async with aclosing(self._answer(exchange, stream)) as events:
                 async for event in events:
+                    if getattr(event, "choice", 0) >= request.options.n:
+                        continue  # an answer that nobody asked for
                     if isinstance(event, Done):
                         self.activity.done(event.usage)
                     if request.reasoning.shown == "apart":
@@ -131,7 +147,7 @@ class RemoteBackend:
                     yield event
             return
         body = await exchange.read(LARGEST)
-        for event in self._decoded(self.remote.upstream.decode_response, body):
+        for event in self._events(self.remote.upstream.decode_response, body):
             yield event
 
     async def _streamed(self, exchange: Exchange) -> AsyncGenerator[Event, None]:
@@ -146,7 +162,7 @@ class RemoteBackend:
             ended = not piece
             read = self._decoded(unframer.feed, piece) if piece else unframer.end()
             for sent in read:
-                for event in self._decoded(decoder.decode, sent):
+                for event in self._events(decoder.decode, sent):
                     if isinstance(event, Done):
                         exchange.finish()
                     yield event
@@ -155,7 +171,10 @@ class RemoteBackend:
         if not decoder.over:
             raise broken_off(self.remote.provider.name, "its stream ended before it was over")
 
-    def _decoded(self, decode: Callable[[Any], Any], data: "bytes | ServerEvent") -> Any:
+    def _events(self, decode: Callable[[Any], Iterable[Event]], data: Any) -> tuple[Event, ...]:
+        return self._decoded(lambda sent: tuple(decode(sent)), data)
+
+    def _decoded(self, decode: Callable[[Any], Result], data: Any) -> Result:
         """Return what something means. Raises a Refusal that names the provider for no meaning."""
         try:
             return decode(data)

@@ -12,7 +12,7 @@ from .breaker import Breaker
 from .routing import Decision, Target
 
 Answer = TypeVar("Answer")
-Attempt = Callable[[Target], Awaitable[Answer]]
+Attempt = Callable[[Target, bool], Awaitable[Answer]]  # the last target is told so
 Discard = Callable[[Answer], Awaitable[None]]  # gives up an answer that came second
 
 # What another target may do better: it is not there, too busy, broken, or too slow.
@@ -54,7 +54,7 @@ class Cascade:
             except Refusal as refusal:
                 if not may_pass(refusal):
                     raise
-        return await self._tried(order[-1], attempt), order[-1]
+        return await self._tried(order[-1], attempt, last=True), order[-1]
 
     def order(self, decision: Decision) -> Sequence[Target]:
         """Return a decision's targets, the healthy ones first, each group as its tier says."""
@@ -75,20 +75,24 @@ class Cascade:
 
     async def _alone(self, target: Target, attempt: Attempt[Answer]) -> tuple[Answer, Target]:
         try:
-            return await self._tried(target, attempt), target
+            return await self._tried(target, attempt, last=True), target
         except Refusal as refusal:
             if refusal.code != UNREACHED:
                 raise
         await asyncio.sleep(self.draw.uniform(*RETRY))
-        return await self._tried(target, attempt), target
+        return await self._tried(target, attempt, last=True), target
 
     async def _tried(
-        self, target: Target, attempt: Attempt[Answer], limit: float | None = None
+        self,
+        target: Target,
+        attempt: Attempt[Answer],
+        limit: float | None = None,
+        last: bool = False,
     ) -> Answer:
         with self.breaker(target).trying():
             try:
                 async with asyncio.timeout(limit):
-                    return await attempt(target)
+                    return await attempt(target, last)
             except TimeoutError:
                 message = f"{target} gave no first byte within {limit:g} s."
                 raise Refusal(504, "timeout", message) from None

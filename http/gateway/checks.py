@@ -9,6 +9,7 @@ from .schema import ConfigTables
 
 LOCAL = ("local", "bessemer", "higgs")  # what stands for this server's own models
 RESERVED = (*LOCAL, "auto")
+MODEL_NAME = re.compile(r"[^=/\s]+")  # what may stand before the = of --model NAME=MODEL
 
 Key = tuple[str | int, ...]
 Mistake = Callable[[Key, str], Exception]
@@ -40,6 +41,9 @@ def _models(tables: ConfigTables) -> Iterator[tuple[Key, str]]:
             value = getattr(model, name)
             if value is not None and not value.strip():
                 yield ("models", at, name), "is blank"
+        if model.name is not None and not MODEL_NAME.fullmatch(model.name):
+            problem = "may hold no slash, no = and no space; an alias may be called so"
+            yield ("models", at, "name"), problem
     yield from _twice("models", "path", (model.path for model in tables.models))
     yield from _twice("models", "name", (model.name for model in tables.models))
 

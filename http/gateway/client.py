@@ -8,7 +8,6 @@ import math
 import ssl
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -24,6 +23,7 @@ from .provider import Provider
 KEEP = 60.0  # seconds that a connection waits for the next exchange
 IDLE = 64  # connections that wait for one
 DRAIN = 1.0  # seconds for the end of an answer's body once all that it says is there
+SETTLE = 0.01  # seconds in which transports close
 INFORMED = 20  # informational heads before an answer's own
 PORTS = {"http": 80, "https": 443}
 
@@ -42,7 +42,7 @@ class HttpClient:
         self._trust = trust
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
-        self._draining: set[asyncio.Task[None]] = set()
+        self._draining: dict[asyncio.Task[None], Connection] = {}
         self._places = asyncio.Semaphore(provider.max_concurrency or 2**31)
 
     @property
@@ -72,13 +72,15 @@ class HttpClient:
             self._places.release()
             raise
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close what is idle; exchanges under way close what is theirs."""
         for connection in self._idle:
             connection.close()
         self._idle.clear()
-        for task in self._draining:
+        for task, connection in self._draining.items():
             task.cancel()
+            connection.close()
+        await asyncio.sleep(SETTLE)
 
     def interrupt(self, refusal: Refusal) -> None:
         """End all exchanges under way with this refusal."""
@@ -189,11 +191,24 @@ class HttpClient:
         self._places.release()
         self._drop(connection)
 
-    def drain(self, exchange: "Exchange") -> None:
+    def drain(self, connection: Connection) -> None:
         """Wait a moment for the end of a body that says no more."""
-        task = asyncio.get_running_loop().create_task(exchange.drained())
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+        task = asyncio.get_running_loop().create_task(self._drained(connection))
+        self._draining[task] = connection
+        task.add_done_callback(self._draining.pop)
+
+    async def _drained(self, connection: Connection) -> None:
+        due = asyncio.get_running_loop().time() + DRAIN
+        try:
+            while isinstance(await connection.event(due), h11.Data):
+                pass
+        except (TimeoutError, Refusal):
+            self.abandon(connection)
+        except BaseException:
+            self.abandon(connection)
+            raise
+        else:
+            self.release(connection)
 
 
 class Exchange:
@@ -280,19 +295,6 @@ class Exchange:
                 raise no_answer(self._provider.name, f"it has over {limit} bytes")
         return bytes(whole)
 
-    async def drained(self) -> None:
-        """Read to the end, for a moment; close where it does not come."""
-        due = self._loop.time() + DRAIN
-        try:
-            with suppress(TimeoutError, Refusal):
-                while isinstance(await self._connection.event(due), h11.Data):
-                    if self._loop.time() > due:
-                        return
-                self._open = False
-                self._client.release(self._connection)
-        finally:
-            self.close()
-
     def close(self) -> None:
         """Let go of the answer; one that is not over is given up, which its provider sees."""
         if self._open:
@@ -302,7 +304,8 @@ class Exchange:
     def finish(self) -> None:
         """Let go of an answer of which all is read that matters."""
         if self._open:
-            self._client.drain(self)
+            self._open = False
+            self._client.drain(self._connection)
 
 
 class Inflater:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,22 @@ TABLES: Mapping[str, Collection[str]] = {
 Path_ = tuple[str | int, ...]
 
 
+class ConfigMistake(UsageError):
+    """A key that cannot be meant: where it stands, and what is wrong with its value."""
+
+    def __init__(self, where: str, key: Path_, problem: str) -> None:
+        super().__init__(f"{where} {problem}")
+        self.key, self.problem = key, problem
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A file's tables, and its text, which says where a key stands."""
+    """A file's tables, its text, which says where a key stands, and the variables over it."""
 
     tables: ConfigTables
     path: Path
     text: str = ""
+    variables: Mapping[Path_, str] = field(default_factory=dict)  # by the key that each sets
 
     def settings(self) -> dict[str, tuple[str, object]]:
         """Return the value of each setting that the file has, and where it stands.
@@ -73,12 +82,19 @@ class ConfigFile:
         return found
 
     def where(self, key: Path_) -> str:
-        line = line_of(self.text, key)
-        return f"{self.path}, line {line}: {dotted(key)}" if line else f"{self.path}: {dotted(key)}"
+        return f"{self.place(key)}: {dotted(key)}"
 
-    def mistake(self, key: Path_, problem: str) -> UsageError:
+    def place(self, key: Path_) -> str:
+        """Return the variable that sets a key, or the file and the line where it stands."""
+        for end in range(len(key), 0, -1):
+            if variable := self.variables.get(key[:end]):
+                return variable
+        line = line_of(self.text, key)
+        return f"{self.path}, line {line}" if line else str(self.path)
+
+    def mistake(self, key: Path_, problem: str) -> ConfigMistake:
         """Return the error that a key's value is: file, line, key and what was meant."""
-        return UsageError(f"{self.where(key)} {problem}")
+        return ConfigMistake(self.where(key), key, problem)
 
 
 def directory(environment: Mapping[str, str]) -> Path:
@@ -111,10 +127,16 @@ def read(path: Path | None, environment: Mapping[str, str]) -> ConfigFile:
     """Read a file (None: an empty one) and what the environment says. Raises UsageError."""
     text, values = ("", {}) if path is None else _load(path)
     path = path or Path("the environment")
-    for key, value in _nested(environment):
-        _put(values, key, value)
-    blank = ConfigFile(ConfigTables(), path, text)
-    file = ConfigFile(_tables(values, blank), path, text)
+    variables = {
+        _put(values, key, value): f"BESSEMER_{'__'.join(key)}"
+        for key, value in _nested(environment)
+    }
+    return checked(values, ConfigFile(ConfigTables(), path, text, variables))
+
+
+def checked(values: dict[str, Any], file: ConfigFile) -> ConfigFile:
+    """Return a file with the tables of these values. Raises ConfigMistake."""
+    file = replace(file, tables=_tables(values, file))
     check(file.tables, file.mistake)
     return file
 
@@ -147,22 +169,29 @@ def _value(text: str) -> Any:
     return text
 
 
-def _put(values: dict[str, Any], key: list[str], value: Any) -> None:
-    """Lay a value over a file's, whose keys are meant whatever their case."""
+def _put(values: dict[str, Any], key: list[str], value: Any) -> Path_:
+    """Lay a value over a file's, whose keys are meant whatever their case; return its key."""
     table: Any = values
+    path: Path_ = ()
     for i, part in enumerate(key):
-        last = i == len(key) - 1
-        if isinstance(table, list):
-            if not part.isdigit() or int(part) >= len(table):
-                known = f"it has {len(table)}, from 0"
-                raise UsageError(f"BESSEMER_{'__'.join(key)} names no entry of the list: {known}")
-            table = table[int(part)]
-            continue
-        name = next((each for each in table if each.lower() == part.lower()), part.lower())
-        if last:
+        name = _entry(table, part, key)
+        path = (*path, name)
+        if i == len(key) - 1:
             table[name] = value
-        elif not isinstance(table := table.setdefault(name, {}), dict | list):
+            break
+        table = table.setdefault(name, {}) if isinstance(table, dict) else table[name]
+        if not isinstance(table, dict | list):
             raise UsageError(f"BESSEMER_{'__'.join(key)}: {name} is no table")
+    return path
+
+
+def _entry(table: dict[str, Any] | list[Any], part: str, key: list[str]) -> str | int:
+    if isinstance(table, dict):
+        return next((each for each in table if each.lower() == part.lower()), part.lower())
+    if not part.isdigit() or int(part) >= len(table):
+        known = f"it has {len(table)}, from 0"
+        raise UsageError(f"BESSEMER_{'__'.join(key)} names no entry of the list: {known}")
+    return int(part)
 
 
 def _tables(values: dict[str, Any], file: ConfigFile) -> ConfigTables:

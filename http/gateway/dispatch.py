@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
+from ...engine.request import Refusal
+from ...translate.upstream.refusals import decode_error
 from ..backends import Backends
 from ..body import Body
-from ..message import HttpRequest, Reply, StreamingResponse
+from ..message import HttpRequest, Reply, Response, StreamingResponse
 from ..routes import Handler
 from .asked import asks
+from .cascade import may_pass
 from .metering import metered
 from .model_name import model_named
 from .routing import Decision, Meant, Target
@@ -41,11 +44,23 @@ class Dispatch:
         gateway = self.backends.gateway
         decision = await gateway.decide(name, request, self.path, body)
         attempts = _Attempts(self, request, name, body, decision)
-        reply, target = await gateway.cascade.answered(decision, attempts.at, _discard)
+        try:
+            reply, target = await gateway.cascade.answered(decision, attempts.at, _discard)
+        except RelayedError as error:
+            reply, target = error.reply, error.target
         request.body.drop()
         gateway.counted(decision)
         said = f"{decision.by}; {target}".encode("ascii", "replace")[:LONGEST]
         return replace(reply, headers=(*reply.headers, (ROUTE, said)))
+
+
+class RelayedError(Refusal):
+    """An error as a target sent it, which another one may be asked instead of."""
+
+    def __init__(self, refusal: Refusal, reply: Response, target: Target) -> None:
+        super().__init__(refusal.status, refusal.code, refusal.message)
+        self.reply = reply
+        self.target = target
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +73,24 @@ class _Attempts:
     body: bytes
     decision: Decision
 
-    async def at(self, target: Target) -> Reply:
+    async def at(self, target: Target, last: bool) -> Reply:
         """Return a target's reply, whose first byte is there. Raises Refusal."""
         dispatch, decision, path = self.dispatch, self.decision, self.dispatch.path
         gateway, caller = dispatch.backends.gateway, self.request.caller
         gateway.check(caller, self.name, target)
-        last = target == decision.targets[-1]
         spent = gateway.spending(caller, target)
         meant = Meant(target, decision.asked, decision.lossy, last, spent)
-        body = self.request.body if len(decision.targets) == 1 else Body(self.body)
+        here = target.provider is None and len(decision.targets) == 1
+        body = self.request.body if here else Body(self.body)
         request = structs.replace(self.request, body=body, meant=meant)
         backend = dispatch.backends.meant(meant)
         if path not in backend.relays or asks(decision.asked):
             return await dispatch.handler(request)
         reply = await backend.relay(request, path)
+        if isinstance(reply, Response) and reply.status >= 400:
+            refusal = decode_error(reply.status, reply.body)
+            if may_pass(refusal):
+                raise RelayedError(refusal, reply, target)
         return reply if spent is None else metered(reply, spent)
 
 

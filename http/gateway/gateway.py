@@ -10,6 +10,7 @@ from ..message import HttpRequest
 from .auto_router import AutoRouter
 from .budgets import Budgets
 from .cascade import Cascade
+from .catalog import Catalog
 from .routing import Decision, Method, Router, Target
 
 
@@ -21,6 +22,7 @@ class Gateway:
     budgets: Budgets | None = None
     auto: AutoRouter | None = None
     cascade: Cascade = field(default_factory=Cascade)
+    catalog: Catalog | None = None
     decisions: Counter[Method] = field(default_factory=Counter)  # made since the start
 
     async def decide(self, name: str, request: HttpRequest, path: str, body: bytes) -> Decision:

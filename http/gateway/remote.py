@@ -34,10 +34,17 @@ class Remote:
             return base.removesuffix(VERSION) + path
         return base + (path.removeprefix(VERSION) if VERSIONED.search(base) else path)
 
-    async def ask(self, path: str, body: bytes, key: str, stream: bool = False) -> Exchange:
+    async def ask(
+        self,
+        path: str,
+        body: bytes = b"",
+        key: str = "",
+        stream: bool = False,
+        method: str = "POST",
+    ) -> Exchange:
         """Ask on behalf of a client with this key; an answer that is an error is raised."""
         headers = asking(key, stream, self.upstream, self.provider)
-        exchange = await self.client.ask("POST", self.target(path), headers, body)
+        exchange = await self.client.ask(method, self.target(path), headers, body)
         if exchange.status < 300:
             return exchange
         with closing(exchange):

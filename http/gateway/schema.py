@@ -205,6 +205,12 @@ class ConfigTables(Table, frozen=True, kw_only=True):
         Meta(description="By PROVIDER/MODEL, where * stands for any characters."),
     ] = field(default_factory=dict)
 
+    @property
+    def leads_elsewhere(self) -> bool:
+        """Whether a request may be answered by what its model's name alone does not say."""
+        named = self.providers, self.aliases, self.routes, self.tiers, self.keys
+        return any(named) or self.default is not None
+
 
 NO_TABLES = ConfigTables()
 NOTHING_ASKED = AskedTable()

@@ -107,7 +107,9 @@ class CountTokens:
         chat = await decode_body(self.dialect.decode_request, request.body)
         chat = on_behalf(chat, request)  # nobody is to time another's prompts
         tokens = await self.backends.find(chat.model, request.meant).count(chat)
-        return Response(200, self.dialect.encode_response(tokens), (*JSON, *counted_by(tokens)))
+        return Response(
+            200, self.dialect.encode_response(int(tokens)), (*JSON, *counted_by(tokens))
+        )
 
 
 def on_behalf(asked: Asked, request: HttpRequest) -> Asked:

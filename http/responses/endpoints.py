@@ -212,7 +212,7 @@ class CountInput:
         asked = await decode_body(decode_request, request.body)
         _, chat = await conversation(asked, owner_of(request), self.kept, size)
         tokens = await self.backends.find(chat.model, request.meant).count(on_behalf(chat, request))
-        return Response(200, encode_json(InputTokens(tokens)), (*JSON, *counted_by(tokens)))
+        return Response(200, encode_json(InputTokens(int(tokens))), (*JSON, *counted_by(tokens)))
 
 
 @dataclass(frozen=True, slots=True)

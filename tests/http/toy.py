@@ -60,7 +60,6 @@ class ToyBackend:
     """Says its events, whatever it is asked; with `breaks`, only some of them."""
 
     purpose: ClassVar[Purpose] = "generate"
-    relays: ClassVar[Collection[str]] = ()
     name: str
     said: tuple[Event, ...] = TEXT
     breaks: int | None = None  # events after which it refuses to go on
@@ -70,6 +69,10 @@ class ToyBackend:
     activity: Activity = field(default_factory=Activity)
     requests: list[GenerateRequest | Embedding | Ranking] = field(default_factory=list)
     closed: int = 0
+
+    @property
+    def relays(self) -> Collection[str]:
+        return ()
 
     async def relay(self, request: HttpRequest, path: str) -> Reply:
         raise AssertionError("a toy takes nothing as it is")

@@ -27,11 +27,13 @@ class Asked:
     def __init__(self, **does: Does) -> None:
         self.does = does
         self.made: list[str] = []
+        self.last: list[str] = []
         self.given_up: list[str] = []
         self.discarded: list[str] = []
 
-    async def __call__(self, target: Target) -> str:
+    async def __call__(self, target: Target, last: bool) -> str:
         self.made.append(target.model)
+        self.last += [target.model] if last else []
         end = self.does.get(target.model, 0.0)
         if isinstance(end, Refusal):
             raise end
@@ -62,6 +64,7 @@ def test_k13_the_next_target_is_asked_where_one_is_not_able_to(status: int) -> N
     """K1.3: connection failures are 502, timeouts 504, full queues 429 or 503."""
     asked = Asked(a=refusal(status), b=refusal(429))
     assert answered(asked, decision(A, B, C)) == "c" and asked.made == ["a", "b", "c"]
+    assert asked.last == ["c"]
 
 
 def test_what_no_other_target_would_mend_is_refused_at_once() -> None:
@@ -93,7 +96,7 @@ def test_a_lone_target_that_was_not_reached_is_tried_once_more() -> None:
     asked = Asked(a=refusal(502, UNREACHED))
     with pytest.raises(Refusal):
         answered(asked, decision(A))
-    assert asked.made == ["a", "a"]
+    assert asked.made == asked.last == ["a", "a"]
     asked = Asked(a=refusal(502))  # which may have been worked on
     with pytest.raises(Refusal):
         answered(asked, decision(A))
@@ -154,7 +157,7 @@ def test_an_answer_that_comes_second_is_discarded() -> None:
     async def both() -> str:
         gate = asyncio.Event()
 
-        async def attempt(target: Target) -> str:
+        async def attempt(target: Target, last: bool) -> str:
             await gate.wait()
             return target.model
 

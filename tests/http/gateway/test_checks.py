@@ -7,6 +7,7 @@ from bessemer.http.gateway.schema import (
     AutoRouterTable,
     ConfigTables,
     DefaultTable,
+    ModelTable,
     ProviderTable,
     RouteTable,
     TierTable,
@@ -53,6 +54,13 @@ def test_a_target_may_be_any_model_but_no_provider_s_misspelled() -> None:
     assert problem(aliases={"a": "tere/x"}) == "('aliases', 'a') is 'tere/x'; did you mean there?"
     routes = [RouteTable(pattern="a", provider="there", fallbacks=["x", "tere/x"])]
     assert str(problem(routes=routes)).startswith("('routes', 0, 'fallbacks', 1) is 'tere/x'")
+
+
+@pytest.mark.parametrize("name", ["a/b", "a=b", "a b", "a\n"])
+def test_a_model_s_name_is_what_a_flag_can_say(name: str) -> None:
+    said = str(problem(models=[ModelTable(path="p", name=name)]))
+    assert said.startswith("('models', 0, 'name') may hold no slash")
+    assert problem(models=[ModelTable(path="p", name="a-b:c.d")]) is None
 
 
 def test_weights_and_choice_belong_together() -> None:

@@ -37,8 +37,7 @@ def run(work: Callable[[HttpClient], Awaitable[Result]], url: str, **changes: An
             async with asyncio.timeout(30):
                 return await work(client)
         finally:
-            client.close()
-            await asyncio.sleep(0)
+            await client.aclose()
 
     return uvloop.run(whole())
 
@@ -93,7 +92,7 @@ def test_a_body_comes_in_pieces_whole_in_chunks_or_until_the_end(loop: Any) -> N
         client = HttpClient(settings(fake.url))
         for body in (b"chunks", b"whole", b"end", b"whole"):
             assert await fetch(client, body) == b"abcdef"
-        client.close()
+        await client.aclose()
 
     with provider(script) as fake, asyncio.Runner(loop_factory=loop) as runner:
         runner.run(work())
@@ -483,8 +482,7 @@ def test_certificates_are_checked(certificate: tuple[Path, Path]) -> None:
         try:
             return await fetch(client)
         finally:
-            client.close()
-            await asyncio.sleep(0.01)
+            await client.aclose()
 
     with provider(script, serving) as fake:
         port = fake.port

@@ -90,12 +90,33 @@ def test_nested_variables_go_over_the_file_whatever_their_case(tmp_path: Path) -
         read_text(tmp_path, WHOLE, BESSEMER_ROUTES__7__MODEL="m")
     with pytest.raises(UsageError, match="port is no table"):
         read_text(tmp_path, WHOLE, BESSEMER_SERVER__PORT__X="m")
+    with pytest.raises(UsageError, match="TARGETS__0__X: 0 is no table"):
+        read_text(tmp_path, WHOLE, BESSEMER_TIERS__FAST__TARGETS__0__X="m")
+
+
+def test_a_variable_may_be_an_entry_of_a_list(tmp_path: Path) -> None:
+    whole = read_text(tmp_path, WHOLE, BESSEMER_ROUTES__1='{pattern = "x", provider = "local"}')
+    assert whole.tables.routes[1].pattern == "x"
+    part = read_text(tmp_path, WHOLE, BESSEMER_TIERS__FAST__TARGETS__1="g2")
+    assert part.tables.tiers["fast"].targets == ["g", "g2"]
+
+
+def test_a_variable_s_mistake_names_the_variable(tmp_path: Path) -> None:
+    said = {"BESSEMER_PROVIDERS__OPENAI__URL": "ftp://x"}
+    with pytest.raises(UsageError) as caught:
+        read_text(tmp_path, WHOLE, **said)
+    assert str(caught.value).startswith("BESSEMER_PROVIDERS__OPENAI__URL: providers.openai.url")
+    with pytest.raises(UsageError, match=r"^BESSEMER_SERVER__PORT: server.port is 'x', but must"):
+        read_config({}, {}, read_text(tmp_path, WHOLE, BESSEMER_SERVER__PORT="x").settings())
 
 
 MISTAKES = [
     ("port = 8123", "prt = 1", 2, "server.prt is no key; did you mean port?"),
     ("port = 8123", "port = 99999", 2, "server.port is '99999', but must be a whole number from 0"),
     ("port = 8123", 'rate_limit = ["1"]', 2, "server.rate_limit is a list, but must be one value"),
+    ("port = 8123", "host = {a = 1}", 2, "server.host must be a text, a number, true or false"),
+    ("port = 8123", "api_key = [[1]]", 2, "server.api_key must be a text, a number, true or"),
+    ("port = 8123", "host = 2020-01-02", 2, "server.host must be a text, a number, true or false"),
     ("kv_cache", "kv_cach", 6, "engine.kv_cach is no key; did you mean kv_cache?"),
     ('name = "g"', 'nme = "g"', 10, "models[0].nme is no key; did you mean name?"),
     ('path = "guide"\n', "", 8, "models[0] needs the key path"),

@@ -1,7 +1,7 @@
 """Streams' bytes to events, cut anywhere; the standard's own examples, and the official parsers."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
@@ -57,6 +57,7 @@ LINES = st.sampled_from(
 )
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r\n", b"\r"]))), st.data())
 def test_events_are_those_that_the_official_package_reads(
     lines: list[tuple[bytes, bytes]], data: st.DataObject

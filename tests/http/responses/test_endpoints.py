@@ -231,7 +231,7 @@ def test_what_is_wrong_is_named_in_openai_s_words(server: openai.OpenAI) -> None
     image: Any = {"type": "input_image", "image_url": "data:image/png;base64,xx"}
     for fields, param in (
         ({"input": []}, "input"),
-        ({"input": [{"role": "user", "content": [image]}]}, "input[0].content[0].type"),
+        ({"input": [{"role": "user", "content": [image]}]}, "input[0].content[0].image_url"),
         ({"input": "x", "conversation": "conv_1"}, "conversation"),
         ({"input": "x", "background": True, "store": False}, "background"),
     ):
