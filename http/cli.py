@@ -47,6 +47,22 @@ PATIENCE = 0.7  # seconds for a child to end that was told to, unless it has som
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ConfigPath = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="The settings' file; else config.toml in ~/.config/bessemer, or in "
+        "BESSEMER_CONFIG_DIR, if it is there.",
+        show_default=False,
+    ),
+]
+Profile = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Read config.NAME.toml of that directory.", show_default=False
+    ),
+]
+
 app = typer.Typer(
     name="bessemer", **STYLE, help="Run open-weight language models behind one endpoint."
 )
@@ -151,21 +167,8 @@ def options(
 @app.command()
 @with_settings(*SETTINGS)
 def serve(
-    config: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="The settings' file; else config.toml in ~/.config/bessemer, or in "
-            "BESSEMER_CONFIG_DIR, if it is there.",
-            show_default=False,
-        ),
-    ] = "",
-    profile: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="Read config.NAME.toml of that directory.", show_default=False
-        ),
-    ] = "",
+    config: ConfigPath = "",
+    profile: Profile = "",
     **flags: Any,
 ) -> int:
     """Answer the OpenAI, Anthropic and Ollama APIs over HTTP."""
@@ -225,6 +228,24 @@ def run(
     except UsageError:
         status.clear()
         raise
+
+
+@app.command()
+def route(
+    model: Annotated[str, typer.Argument(help="The name that a request has for its model.")],
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="What it asks: an auto-router reads that, in the server that runs."),
+    ] = None,
+    config: ConfigPath = "",
+    profile: Profile = "",
+) -> int:
+    """Say where a model's name leads, step by step."""
+    from .gateway import config_file
+    from .gateway.commands import show_route
+
+    file = config_file.read(config_file.find(os.environ, config, profile), os.environ)
+    return show_route(model, prompt, file.tables, read_config({}, os.environ, file.settings()))
 
 
 @app.command(**FORWARD)

@@ -33,6 +33,7 @@ from .handlers.embeddings import (
 from .handlers.health import CheckHealth
 from .handlers.models import GetModel, ListModels
 from .handlers.ollama import ListRunning, ListTags, ShowModel, tell_version
+from .handlers.route import ROUTE, ExplainRoute
 from .handlers.status import ListSlots, ShowProps, ShowStatus
 from .handlers.tokens import ApplyTemplate, DetokenizeText, TokenizeText
 from .responses.endpoints import response_routes
@@ -69,6 +70,7 @@ def endpoints(
         ("POST", "/tokenize"): Route(TokenizeText(backends), operation=TOKENIZE),
         ("POST", "/detokenize"): Route(DetokenizeText(backends), operation=DETOKENIZE),
         ("POST", "/apply-template"): Route(ApplyTemplate(backends), operation=APPLY_TEMPLATE),
+        ("POST", "/v1/route"): Route(ExplainRoute(backends), operation=ROUTE),
         ("GET", "/v1/status"): Route(ShowStatus(backends), operation=status.STATUS),
         ("GET", "/props"): Route(ShowProps(backends), operation=status.PROPS),
         ("GET", "/slots"): Route(ListSlots(backends), operation=status.SLOTS),

@@ -57,6 +57,18 @@ def models(config: Config) -> dict[str, Path]:
     return paths
 
 
+def names(config: Config) -> list[str]:
+    """Return the public names of a command's models, none of which is looked for or downloaded."""
+    return [_name_unseen(model) for model in config.models or defaults()]
+
+
+def _name_unseen(model: str) -> str:
+    _, source = split(model)
+    path = BUILT_IN if source in BUILT_IN_NAMES else at_home(source)
+    absent = source == model and not path.exists()
+    return model if absent and hub_file(model) else name_of(model, path)
+
+
 def defaults() -> tuple[str, ...]:
     """Return what is served where nobody names a model: the real ones at hand, and the guide."""
     return (*gguf_models.installed(), BUILT_IN_NAME)

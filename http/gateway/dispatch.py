@@ -50,8 +50,7 @@ class Dispatch:
             reply, target = error.reply, error.target
         request.body.drop()
         gateway.counted(decision)
-        by = f"{decision.method} {decision.route}".strip()
-        said = f"{by}; {target}".encode("ascii", "replace")[:LONGEST]
+        said = f"{decision.by}; {target}".encode("ascii", "replace")[:LONGEST]
         return replace(reply, headers=(*reply.headers, (ROUTE, said)))
 
 

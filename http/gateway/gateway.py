@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ...translate.chat import Usage
 from ..message import HttpRequest
+from .auto_router import AutoRouter
 from .budgets import Budgets
 from .cascade import Cascade
 from .catalog import Catalog
@@ -19,13 +20,18 @@ class Gateway:
 
     router: Router
     budgets: Budgets | None = None
+    auto: AutoRouter | None = None
     cascade: Cascade = field(default_factory=Cascade)
     catalog: Catalog | None = None
     decisions: Counter[Method] = field(default_factory=Counter)  # made since the start
 
     async def decide(self, name: str, request: HttpRequest, path: str, body: bytes) -> Decision:
         """Return where a request goes. Raises Refusal."""
-        return self.router.decide(name)
+        if self.auto is None or not self.auto.reads(name):
+            return self.router.decide(name)
+        route, why = await self.auto.choose(path, body, request.caller)
+        decision = self.router.decide(name, route)
+        return replace(decision, steps=(why, *decision.steps))
 
     def check(self, caller: str, model: str, target: Target) -> None:
         """Raise Refusal where a caller may not ask for a model."""

@@ -46,9 +46,12 @@ class Decision:
     tier: TierTable | None = None
     steps: tuple[str, ...] = field(default=(), compare=False)
 
+    @property
+    def by(self) -> str:
+        return f"{self.method} {self.route}".strip()
+
     def __str__(self) -> str:
-        by = f"{self.method} {self.route}".strip()
-        return f"{by}; {', '.join(map(str, self.targets))}"
+        return f"{self.by}; {', '.join(map(str, self.targets))}"
 
 
 @dataclass(frozen=True, slots=True)
