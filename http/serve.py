@@ -163,7 +163,7 @@ def banner(backends: Backends, gateway: GatewaySettings, url: str, keyed: bool) 
 
 
 def curl(url: str, model: Backend, keyed: bool) -> str:
-    _, path = DOES[model.purpose]
+    path, _, _ = DOES[model.purpose][1].partition(" ")  # of several the first
     ask = "How do I serve a model?" if model.name == hub.BUILT_IN_NAME else "Why is the sky blue?"
     body = json.dumps({"model": model.name, **EXAMPLES[model.purpose](ask)})
     key = ' -H "Authorization: Bearer $BESSEMER_API_KEY"' if keyed else ""
