@@ -100,6 +100,11 @@ def test_a_conversation_with_calls() -> None:
     }
 
 
+def test_log_probabilities_without_alternatives() -> None:
+    body = asked(options=GenerationOptions(logprobs=0))
+    assert body["include"] == ["message.output_text.logprobs"] and "top_logprobs" not in body
+
+
 def test_images_and_files() -> None:
     content = (
         PNG,
