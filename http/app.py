@@ -8,6 +8,7 @@ from ..engine.request import Refusal
 from .auth import CHALLENGE, Auth
 from .body import coding_of
 from .cors import Cors
+from .gateway.budgets import Budgets
 from .hosts import Hosts
 from .limits import RateLimit
 from .log import Log
@@ -27,6 +28,7 @@ class Application:
     cors: Cors
     log: Log
     hosts: Hosts
+    budgets: Budgets | None = None
 
     def admit(self, request: HttpRequest) -> HttpRequest:
         """Return the request with its caller. Raises Refusal."""
@@ -35,8 +37,11 @@ class Application:
         coding_of(request.headers)
         if self.cors.asks(request) or self.routes.find(request).public:
             return request
-        request = structs.replace(request, caller=self.auth.caller(request))
+        headers = self.auth.without_ours(request.headers)
+        request = structs.replace(request, caller=self.auth.caller(request), headers=headers)
         self.rate.take(request.caller)
+        if self.budgets is not None:
+            self.budgets.admit(request.caller)
         return request
 
     async def __call__(self, request: HttpRequest) -> Reply:

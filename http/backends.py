@@ -1,6 +1,6 @@
 """The backends: what answers for a model, here or elsewhere, and which one a name means."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Collection, Mapping
 from typing import ClassVar, Literal, Protocol
 
 from msgspec import Struct
@@ -14,6 +14,10 @@ from ..translate.rerank import Ranking, Scores
 from ..translate.tokens import Detokenize, Tokenize, Tokens
 from .about import About
 from .activity import Activity
+from .gateway.gateway import Gateway
+from .gateway.routing import Meant, Router
+from .gateway.schema import NO_TABLES
+from .message import HttpRequest, Reply
 
 # What a model of each purpose does, and at which path.
 DOES: Mapping[Purpose, tuple[str, str]] = {
@@ -64,6 +68,10 @@ class Traits(Struct, frozen=True):
     eos: str = ""
 
 
+class Estimate(int):
+    """A number of tokens that was not counted by the model's own tokenizer."""
+
+
 class Backend(Protocol):
     """A model behind one name; `created` is in Unix seconds.
 
@@ -88,6 +96,15 @@ class Backend(Protocol):
 
     @property
     def activity(self) -> Activity: ...
+
+    @property
+    def relays(self) -> Collection[str]:
+        """The paths whose requests it takes as they are: of another server, in its own dialect."""
+        ...
+
+    def relay(self, request: HttpRequest, path: str) -> Awaitable[Reply]:
+        """Answer such a request."""
+        ...
 
     def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Yield AnswerStarted, deltas and a Finish of each choice, then Done; may raise Refusal."""
@@ -116,49 +133,52 @@ class Backend(Protocol):
         ...
 
 
-LATEST = ":latest"  # as good as no tag
-# Names that Claude Code gives its helpers' models, whatever its user's is: as good as none.
-CLAUDE = "claude-"
+class RemoteModels(Protocol):
+    """The models of other servers, as many as there are."""
+
+    def backend(self, meant: Meant) -> Backend: ...
 
 
 class Backends:
-    """The models by name; an exact name wins, else the last part of an id if it is unique.
+    """The models by name, and where other names lead, by its gateway.
 
-    So does a name without the tag after it, if there is one such. Who names none gets the first,
-    and so does who names a model of Anthropic's that is not here.
+    `remotes` are other servers' models.
     """
 
-    def __init__(self, models: Mapping[str, Backend]) -> None:
-        self.models = dict(models)
+    def __init__(
+        self,
+        models: Mapping[str, Backend],
+        gateway: Gateway | None = None,
+        remotes: RemoteModels | None = None,
+    ) -> None:
+        self.models = models if isinstance(models, dict) else dict(models)
+        self.gateway = gateway or Gateway(Router(NO_TABLES, self.models))
+        self._remotes = remotes
 
-    def find(self, name: str) -> Backend:
-        """Return the model of this name; refuse an unknown one with a list of the known ones."""
-        if name in self.models:
-            return self.models[name]
-        for part in (_short, _untagged):
-            found = [model for full, model in self.models.items() if part(full) == _short(name)]
-            if len(found) == 1:
-                return found[0]
-        if self.models and (not name or name.startswith(CLAUDE)):
-            return next(iter(self.models.values()))
-        known = ", ".join(sorted(self.models))
-        raise Refusal(
-            404,
-            "model_not_found",
-            f"There is no model {name[:200]!r} here; this server has: {known}.",
-            "model",
-        )
+    @property
+    def relays(self) -> bool:
+        """Whether some model may take requests as they are."""
+        leads = self.gateway.router.tables.leads_elsewhere
+        return leads or any(each.relays for each in self.models.values())
+
+    def find(self, name: str, meant: Meant | None = None) -> Backend:
+        """Return what is meant, or what a name means first.
+
+        Raises Refusal for an unknown one, with the known ones that are nearest.
+        """
+        return self.meant(meant or Meant(self.gateway.router.decide(name).targets[0]))
+
+    def meant(self, meant: Meant) -> Backend:
+        """Return what answers. Raises Refusal for a model that is not here."""
+        if meant.target.provider is not None:
+            assert self._remotes is not None
+            return self._remotes.backend(meant)
+        if meant.target.model not in self.models:
+            raise self.gateway.router.unknown(meant.target.model)
+        return self.models[meant.target.model]
 
 
 def other_purpose(name: str, purpose: Purpose) -> Refusal:
     does, where = DOES[purpose]
     message = f"The model {name!r} {does} and does nothing else; ask it at {where}."
     return Refusal(400, "unsupported_model", message, "model")
-
-
-def _short(name: str) -> str:
-    return name.rpartition("/")[2].lower().removesuffix(LATEST)
-
-
-def _untagged(name: str) -> str:
-    return _short(name).partition(":")[0]

@@ -74,6 +74,10 @@ class Body:
         self.drop()
         return data.removeprefix(codecs.BOM_UTF8)
 
+    def copy(self) -> bytes:
+        """Return the body, without a byte order mark; it counts on."""
+        return bytes(self._data).removeprefix(codecs.BOM_UTF8)
+
     async def decode_apart(self, decode: Callable[[bytes], Decoded]) -> Decoded:
         """Decode off the event loop and in turn, to the end also where the client has gone."""
         return await asyncio.shield(self._decode_in_turn(decode))

@@ -24,7 +24,8 @@ from ..engine.subcommand import (
     Mixed,
     quantize_flags,
 )
-from .config import SETTINGS, UsageError, read_config, unknown_variables
+from .config import SETTINGS, Config, UsageError, read_config, unknown_variables
+from .gateway.config_command import config as config_app
 from .keys import VARIABLE, hide, keys
 from .waiter import has_status_line
 
@@ -45,6 +46,22 @@ SHOW_CURSOR = "\x1b[?25h"
 PATIENCE = 0.7  # seconds for a child to end that was told to, unless it has something to write
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+ConfigPath = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="The settings' file; else config.toml in ~/.config/bessemer, or in "
+        "BESSEMER_CONFIG_DIR, if it is there.",
+        show_default=False,
+    ),
+]
+Profile = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Read config.NAME.toml of that directory.", show_default=False
+    ),
+]
 
 app = typer.Typer(
     name="bessemer", **STYLE, help="Run open-weight language models behind one endpoint."
@@ -149,14 +166,28 @@ def options(
 
 @app.command()
 @with_settings(*SETTINGS)
-def serve(**flags: Any) -> int:
-    """Answer the OpenAI and Anthropic APIs over HTTP."""
-    config = read_config(flags, os.environ)
+def serve(
+    config: ConfigPath = "",
+    profile: Profile = "",
+    **flags: Any,
+) -> int:
+    """Answer the OpenAI, Anthropic and Ollama APIs over HTTP."""
+    from .gateway import config_file
+    from .gateway.settings import GatewaySettings, gateway_settings
+
+    environment = {**os.environ}
+    path = config_file.find(environment, config, profile)
+
+    def reread() -> tuple[Config, GatewaySettings]:
+        file = config_file.read(path, environment)
+        return read_config(flags, environment, file.settings()), gateway_settings(file, environment)
+
+    settings, gateway = reread()
     hide([key for text in flags["api_key"] or () for key in keys(text)], os.environ)
     os.environ.pop(VARIABLE, None)  # no child needs it
     from .serve import serve as start
 
-    return start(config)
+    return start(settings, gateway, reread if path else None)
 
 
 @app.command()
@@ -197,6 +228,24 @@ def run(
     except UsageError:
         status.clear()
         raise
+
+
+@app.command()
+def route(
+    model: Annotated[str, typer.Argument(help="The name that a request has for its model.")],
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="What it asks: an auto-router reads that, in the server that runs."),
+    ] = None,
+    config: ConfigPath = "",
+    profile: Profile = "",
+) -> int:
+    """Say where a model's name leads, step by step."""
+    from .gateway import config_file
+    from .gateway.commands import show_route
+
+    file = config_file.read(config_file.find(os.environ, config, profile), os.environ)
+    return show_route(model, prompt, file.tables, read_config({}, os.environ, file.settings()))
 
 
 @app.command(**FORWARD)
@@ -309,6 +358,9 @@ def _end(process: subprocess.Popen[bytes], patience: float) -> None:
         process.wait()
         if sys.stderr.isatty():
             print(SHOW_CURSOR, end="", file=sys.stderr)  # which a progress bar hides
+
+
+app.add_typer(config_app)
 
 
 @app.command()

@@ -25,6 +25,7 @@ NO = frozenset({"", "0", "false", "no", "off"})
 
 
 MEMORY, OFF = "memory", "off"  # in place of a file
+PATHS = ("MODEL", "FILE")  # what may have a comma in its name
 
 
 class UsageError(Exception):
@@ -283,14 +284,17 @@ def _shown(default: Any, flag: Flag) -> str:
 
 SETTINGS: Mapping[str, ConfigField] = declared(Config)
 KEYS = frozenset(SETTINGS["api_key"].environment + SETTINGS["api_key_file"].environment)
-VARIABLES = frozenset(v for source in SETTINGS.values() for v in source.environment)
+DIRECTORY = "BESSEMER_CONFIG_DIR"
+VARIABLES = frozenset(
+    (DIRECTORY, *(variable for source in SETTINGS.values() for variable in source.environment))
+)
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Say of each variable that looks like a setting's that it is none."""
     said: list[str] = []
     for name in sorted(environment):
-        if name.startswith("BESSEMER_") and name not in VARIABLES:
+        if name.startswith("BESSEMER_") and name not in VARIABLES and "__" not in name:
             near = get_close_matches(name, VARIABLES, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             said.append(f"the environment's {name} is no setting{hint}")
@@ -298,13 +302,16 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def read_config(
-    flags: Mapping[str, str | bool | Sequence[str] | None], environment: Mapping[str, str]
+    flags: Mapping[str, str | bool | Sequence[str] | None],
+    environment: Mapping[str, str],
+    file: Mapping[str, tuple[str, object]] | None = None,
 ) -> Config:
-    """Take flags (None: left out) over environment over defaults. Raises UsageError.
+    """Take flags (None: left out) over environment, file and defaults. Raises UsageError.
 
-    An empty variable is as good as none, but for keys: nobody means to serve without by a blank.
+    `file` has the value of each setting that it names, and where that stands. An empty variable is
+    as good as none, but for keys: nobody means to serve without by a blank.
     """
-    values: dict[str, Any] = {}
+    values = {name: _of_file(name, *said) for name, said in (file or {}).items()}
     for name, source in SETTINGS.items():
         flag = flags.get(name)
         given = [v for v in source.environment if environment.get(v) or v in KEYS & {*environment}]
@@ -324,11 +331,33 @@ def read_config(
     return Config(model=Settings(**model), hub_cache=hub_cache(environment), **values)
 
 
+def _of_file(name: str, where: str, value: object) -> Any:
+    """Return a file's value as the same text of a flag's would be."""
+    source = SETTINGS[name]
+    if isinstance(value, list):
+        return tuple(part for each in value for part in _listed(source, where, each))
+    text = _text_of(where, value)
+    return (text,) if source.metavar in PATHS and source.repeated else _parse(source, where, text)
+
+
+def _listed(source: ConfigField, where: str, value: object) -> Any:
+    if not source.repeated:
+        raise UsageError(f"{where} is a list, but must be one value")
+    text = _text_of(where, value)
+    return (text,) if source.metavar in PATHS else _parse(source, where, text)
+
+
+def _text_of(where: str, value: object) -> str:
+    if not isinstance(value, str | int | float):  # a table, a date, a list in a list
+        raise UsageError(f"{where} must be a text, a number, true or false")
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
 def _parts(source: ConfigField, text: str) -> Any:
     """Split at commas, which a path may have in its name, a key or an origin cannot."""
     if not text.strip() and source.metavar != "KEY":  # of which `keys` says what is wrong
         raise UsageError(f"{source.flag} is {text!r}, but must name something; or leave it out")
-    return (text,) if source.metavar in ("MODEL", "FILE") else _parse(source, source.flag, text)
+    return (text,) if source.metavar in PATHS else _parse(source, source.flag, text)
 
 
 def _file_keys(name: str) -> tuple[str, ...]:

@@ -3,9 +3,8 @@
 Rules: what a header tells is refused before its body is read; the handler starts when the whole
 request has arrived; a client that is gone cancels the handler. One that sends no more may still be
 there (half-closed) and gets its answer; so may one that has sent too much ahead to be read on.
-Both are probed until their answer begins, for a kernel whose client is gone refuses what it is
-sent. Nothing is read ahead, and nothing is produced ahead, beyond one buffer, and no input, nor
-that of all clients together, holds up other connections.
+Both are probed while nothing is sent, for a kernel whose client is gone refuses that. Nothing is
+read or produced ahead beyond one buffer, and no input, nor that of all clients, holds up others.
 
 A connection is in one Phase at a time. FOLLOWERS says which may come after which, DEADLINES how
 long each may last, and the table at the end of Connection what an event does in each: DATA
@@ -46,6 +45,7 @@ LINGER = 2.0, 30.0  # seconds in which a client that is not read any more may pa
 CLIENT_GONE = 499  # nginx's code for a client that did not wait; only ever seen in the log
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 CLOSE = (b"connection", b"close")
+IDS = (b"x-request-id", b"request-id")
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS[100])
 IDLE, HEADER, BODY, ANSWERING, LINGERING, CLOSING = Phase
 Acts = tuple[Callable[..., None], ...]
@@ -302,8 +302,9 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.writelines(parts)
 
     def _open_reply(self, request: HttpRequest, reply: Reply, length: Headers = ()) -> bytes:
-        name = request.id.encode()
-        headers = [*reply.headers, *length, (b"x-request-id", name), (b"request-id", name)]
+        passed = dict(reply.headers)  # another server's ids may be there
+        ids = ((name, request.id.encode()) for name in IDS if name not in passed)
+        headers = [*reply.headers, *length, *ids]
         if self._stopping or self._phase is not ANSWERING:
             headers.append(CLOSE)
         head = h11.Response(
@@ -331,6 +332,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._transport.is_closing():
                 return
             self._write(self._framed(chunk))
+            self._probed = 0
             self._sent += len(chunk)
             if self._drained is not None:
                 await self._drained
@@ -425,10 +427,12 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.close()
 
     def _probe(self) -> None:
-        """Send a byte of the answer, whatever it will be."""
-        if self._http.our_state is h11.SEND_RESPONSE and self._probed < len(PROBES):
-            self._write(STATUS[self._probed : self._probed + 1])
-            self._deadline.set(PROBES[self._probed])
+        """Send a byte of the answer, whatever it will be, or a zero of its next chunk's size."""
+        state, at = self._http.our_state, self._probed
+        chunked = state is h11.SEND_BODY and (self._http.their_http_version or b"") >= b"1.1"
+        if (chunked or state is h11.SEND_RESPONSE) and at < len(PROBES):
+            self._write(b"0" if chunked else STATUS[at : at + 1])
+            self._deadline.set(PROBES[at])
             self._probed += 1
 
     def _make_room(self) -> None:

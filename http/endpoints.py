@@ -15,6 +15,8 @@ from ..translate.dialect import Dialect
 from ..translate.errors import ollama_error
 from ..translate.tokens import APPLY_TEMPLATE, DETOKENIZE, TOKENIZE
 from .backends import Backends
+from .gateway.dispatch import Dispatch
+from .gateway.relay import RELAYED
 from .handlers import health, models, status
 from .handlers import ollama as lists
 from .handlers.answers import CountTokens, Generate, Streaming
@@ -31,6 +33,7 @@ from .handlers.embeddings import (
 from .handlers.health import CheckHealth
 from .handlers.models import GetModel, ListModels
 from .handlers.ollama import ListRunning, ListTags, ShowModel, tell_version
+from .handlers.route import ROUTE, ExplainRoute
 from .handlers.status import ListSlots, ShowProps, ShowStatus
 from .handlers.tokens import ApplyTemplate, DetokenizeText, TokenizeText
 from .responses.endpoints import response_routes
@@ -67,6 +70,7 @@ def endpoints(
         ("POST", "/tokenize"): Route(TokenizeText(backends), operation=TOKENIZE),
         ("POST", "/detokenize"): Route(DetokenizeText(backends), operation=DETOKENIZE),
         ("POST", "/apply-template"): Route(ApplyTemplate(backends), operation=APPLY_TEMPLATE),
+        ("POST", "/v1/route"): Route(ExplainRoute(backends), operation=ROUTE),
         ("GET", "/v1/status"): Route(ShowStatus(backends), operation=status.STATUS),
         ("GET", "/props"): Route(ShowProps(backends), operation=status.PROPS),
         ("GET", "/slots"): Route(ListSlots(backends), operation=status.SLOTS),
@@ -76,10 +80,18 @@ def endpoints(
         ("GET", "/health"): Route(CheckHealth(backends), public=True, operation=health.CHECK),
     }
     return {
-        **routes,
+        **{at: _dispatched(at, route, backends) for at, route in routes.items()},
         ("GET", "/openapi.json"): Route(DescribeApi(routes), public=True),
         ("GET", "/docs"): Route(show_docs, public=True),
     }
+
+
+def _dispatched(at: tuple[str, str], route: Route, backends: Backends) -> Route:
+    """Return a route whose requests other servers, or models by other names, may answer."""
+    method, path = at
+    if method != "POST" or not any(path in paths for paths in RELAYED.values()):
+        return route
+    return replace(route, handler=Dispatch(route.handler, backends, path))
 
 
 def _ollama(backends: Backends) -> Iterator[tuple[tuple[str, str], Route]]:

@@ -3,7 +3,7 @@
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -91,11 +91,26 @@ def quantization(file: Path) -> str:
 
 def chosen(files: Iterable[Path], wanted: str, model: str) -> Path:
     """Return the first file of the model of that quantization. Raises UsageError."""
-    by_name = {quantization(file): file for file in models(files)}
+    by_name = _by_quantization(files)
     if wanted.upper() not in by_name:
-        known = ", ".join(f"{model}:{name}" for name in sorted(by_name) if name)
-        raise UsageError(f"{model} has no {wanted}; it has {known or 'no GGUF file'}")
+        known = _named(model, by_name) or "no GGUF file"
+        raise UsageError(f"{model} has no {wanted}; it has {known}")
     return by_name[wanted.upper()]
+
+
+def require_choice(files: Collection[Path], model: str) -> None:
+    """Raise UsageError where a repository has no models but GGUF files, of which one is served."""
+    known = _named(model, _by_quantization(files))
+    if known and not any(file.suffix == ".safetensors" for file in files):
+        raise UsageError(f"{model} has GGUF files; choose one of them: {known}")
+
+
+def _by_quantization(files: Iterable[Path]) -> dict[str, Path]:
+    return {quantization(file): file for file in models(filter(is_gguf, files))}
+
+
+def _named(model: str, quantizations: Iterable[str]) -> str:
+    return ", ".join(f"{model}:{name}" for name in sorted(quantizations) if name)
 
 
 def parts(file: Path, files: Iterable[Path]) -> list[Path]:

@@ -57,6 +57,18 @@ def models(config: Config) -> dict[str, Path]:
     return paths
 
 
+def names(config: Config) -> list[str]:
+    """Return the public names of a command's models, none of which is looked for or downloaded."""
+    return [_name_unseen(model) for model in config.models or defaults()]
+
+
+def _name_unseen(model: str) -> str:
+    _, source = split(model)
+    path = BUILT_IN if source in BUILT_IN_NAMES else at_home(source)
+    absent = source == model and not path.exists()
+    return model if absent and hub_file(model) else name_of(model, path)
+
+
 def defaults() -> tuple[str, ...]:
     """Return what is served where nobody names a model: the real ones at hand, and the guide."""
     return (*gguf_models.installed(), BUILT_IN_NAME)
@@ -86,6 +98,8 @@ def resolve(model: str, offline: bool, cache: Path | None = None) -> Path:
     repository, quantization = named
     found = cached_gguf(repository, quantization, cache) if quantization else cached(model, cache)
     if found is None and offline:
+        if not quantization:
+            gguf_models.require_choice(_cached_files(repository, cache), repository)
         raise UsageError(
             f"{model} is not in the Hugging Face cache and downloading is switched off; "
             "start once without --offline and HF_HUB_OFFLINE"
@@ -143,12 +157,17 @@ def cached(model: str, cache: Path) -> Path | None:
 
 def cached_gguf(model: str, quantization: str, cache: Path) -> Path | None:
     """Return a file of a Hub id's snapshots, if all of its set is on the disk."""
-    snapshots = cache / f"models--{model.replace('/', '--')}" / "snapshots"
-    files = [each for each in snapshots.glob("*/**/*.gguf") if each.is_file()]
+    files = _cached_files(model, cache)
     try:
         return gguf_models.checked(gguf_models.chosen(files, quantization, model))
     except UsageError:
         return None
+
+
+def _cached_files(model: str, cache: Path) -> list[Path]:
+    """Return the files of all snapshots of a Hub id."""
+    snapshots = cache / f"models--{model.replace('/', '--')}" / "snapshots"
+    return [each for each in snapshots.glob("*/**/*") if each.is_file()]
 
 
 def is_complete(path: Path) -> bool:
@@ -240,10 +259,15 @@ def _download(model: str, quantization: str, cache: Path) -> Path:
     try:
         with _quick_to_interrupt():
             if not quantization:
-                snapshot = snapshot_download(
-                    model, cache_dir=cache, allow_patterns=[*ALLOWED], ignore_patterns=[*IGNORED]
+                some, others = [*ALLOWED], [*IGNORED]
+                snapshot = Path(
+                    snapshot_download(
+                        model, cache_dir=cache, allow_patterns=some, ignore_patterns=others
+                    )
                 )
-                return Path(snapshot)
+                if not any(snapshot.rglob("*.safetensors")):
+                    gguf_models.require_choice([*map(Path, list_repo_files(model))], model)
+                return snapshot
             files = [Path(each) for each in list_repo_files(model)]
             first = gguf_models.chosen(files, quantization, model)
             names = [each.as_posix() for each in gguf_models.parts(first, files)]

@@ -96,11 +96,16 @@ class Shutdown:
         self.requested.set()
         self.urgent.set()
 
-    def on_signals(self) -> None:
-        """Stop at a signal; that the terminal hangs up is none where it is ignored (nohup)."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                asyncio.get_running_loop().add_signal_handler(number, self.request)
+    def on_signals(self, hup: Callable[[], object] | None = None) -> None:
+        """Stop at a signal; `hup` is called at SIGHUP instead, which is ignored if it was before.
+
+        Without one, the terminal hangs up, unless nohup keeps that from us.
+        """
+        add = asyncio.get_running_loop().add_signal_handler
+        for number in (signal.SIGINT, signal.SIGTERM):
+            add(number, self.request)
+        if hup is not None or signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            add(signal.SIGHUP, hup or self.request)
 
 
 async def listen(

@@ -5,7 +5,7 @@ import secrets
 import sys
 import time
 from array import array
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -44,6 +44,7 @@ from .auth import KEYED
 from .backends import Capability, ModelState, Status, Traits, other_purpose
 from .fleet import State, Worker
 from .limits import within
+from .message import HttpRequest, Reply
 from .overflow import ContextOverflow, Fitted
 from .stopwatch import Stopwatch
 from .template_host import TemplateHost
@@ -126,12 +127,19 @@ class LocalBackend:
     activity: Activity = field(default_factory=Activity, kw_only=True)
 
     @property
+    def relays(self) -> Collection[str]:
+        return ()
+
+    @property
     def traits(self) -> Traits:
         return Traits()
 
     def refusal(self) -> Refusal:
         """Return the refusal of what this kind does not do."""
         return other_purpose(self.name, self.purpose)
+
+    async def relay(self, request: HttpRequest, path: str) -> Reply:
+        raise self.refusal()
 
     def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         raise self.refusal()

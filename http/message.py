@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from ..engine.request import Refusal
 from .body import Body
+from .gateway.routing import Meant
 
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON: Headers = ((b"content-type", b"application/json"),)
@@ -16,7 +17,8 @@ JSON: Headers = ((b"content-type", b"application/json"),)
 class HttpRequest(Struct, frozen=True):
     """A whole request: lower-case header names, the peer's address, an id of our own.
 
-    `caller` is whose request it is, once auth knows.
+    `caller` is whose request it is, once auth knows; `meant`, once that is decided, what answers
+    it.
     """
 
     method: str
@@ -27,6 +29,7 @@ class HttpRequest(Struct, frozen=True):
     client: str
     id: str
     caller: str = ""
+    meant: Meant | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header; `name` is in lower case."""

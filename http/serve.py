@@ -6,6 +6,7 @@ import json
 import shlex
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from .backends import DOES, Backend, Backends
 from .config import Config, warning
 from .cors import Cors
 from .endpoints import endpoints
+from .gateway.opening import gateways
+from .gateway.settings import NO_GATEWAY, GatewaySettings
 from .gguf_models import DEFAULT
 from .handlers.answers import Streaming
 from .hosts import Hosts
@@ -26,6 +29,7 @@ from .listen import Shutdown, address, bind, listen, run
 from .local import Patience
 from .log import Log
 from .machine import hand_back_memory
+from .reload import CurrentApp, Reload, Reread
 from .responses.keeping import KeptResponses, keeping
 from .routes import RouteTable
 from .startup import starting
@@ -42,37 +46,55 @@ EXAMPLES: Mapping[Purpose, Callable[[str], Mapping[str, Any]]] = {
 }
 
 
-def serve(config: Config) -> int:
-    """Serve until told to stop; return the exit code. Raises UsageError."""
+def serve(
+    config: Config, gateway: GatewaySettings = NO_GATEWAY, reread: Reread | None = None
+) -> int:
+    """Serve until told to stop; return the exit code. Raises UsageError.
+
+    With `reread` SIGHUP has the settings read anew, unless it says that the terminal is gone.
+    Where other servers' models are served, there is none of this one's but those that are named.
+    """
     hand_back_memory()
-    models = hub.models(config)
+    models = hub.models(config) if config.models or not gateway.providers else {}
     sockets = bind(config.host, config.port)
     with Log(config.log_level) as log:
-        return run(_serve(config, models, sockets, log))
+        return run(_serve(config, gateway, models, sockets, log, reread))
 
 
 async def _serve(
-    config: Config, models: Mapping[str, Path], sockets: Sequence[socket.socket], log: Log
+    config: Config,
+    gateway: GatewaySettings,
+    models: Mapping[str, Path],
+    sockets: Sequence[socket.socket],
+    log: Log,
+    reread: Reread | None,
 ) -> int:
-    if risk := warning(config):
+    if not gateway.keys and (risk := warning(config)):
         log.warning(risk)
     if not config.models and set(models) == {hub.BUILT_IN_NAME}:
         log.info(f"only {hub.BUILT_IN_NAME} answers; for a real model: {gguf_models.how(DEFAULT)}")
     patience = Patience(config.heartbeat, config.timeout)
     shutdown, url = Shutdown(), address(sockets)
-    shutdown.on_signals()
     async with (
         keeping(config, log) as kept,
-        starting(models, config, log, patience) as (backends, loading),
+        starting(models, config, log, patience) as (local, loading),
+        gateways(local.models, patience, log) as opened,
     ):
+
+        async def build(config: Config, gateway: GatewaySettings) -> Application:
+            return application(config, await opened.open(gateway), kept, log, gateway)
+
+        current = CurrentApp(await build(config, gateway))
+        again = reread and Reload(current, build, reread, config, log)
+        shutdown.on_signals(again and partial(again.on_hangup, shutdown.request))
         listening = asyncio.create_task(
             listen(
-                application(config, backends, kept, log),
+                current,
                 sockets,
                 ConnectionLimits(body=config.body_limit),
                 shutdown,
                 grace=config.grace,
-                interrupt=lambda: _interrupt(backends),
+                interrupt=lambda: opened.interrupt(shutting_down()),
             )
         )
         log.info(f"{url} answers 503 until models are loaded")
@@ -81,7 +103,8 @@ async def _serve(
             if loading.done():
                 await loading  # which may raise
                 gc.freeze()  # what is there now stays; to look through it takes 40 ms
-                print(banner(backends, url, bool(config.api_key)), flush=True)
+                keyed = bool(config.api_key or gateway.keys)
+                print(banner(local, gateway, url, keyed), flush=True)
                 await listening
         finally:
             shutdown.at_once()
@@ -90,25 +113,27 @@ async def _serve(
 
 
 def application(
-    config: Config, backends: Backends, kept: KeptResponses | None, log: Log
+    config: Config,
+    backends: Backends,
+    kept: KeptResponses | None,
+    log: Log,
+    gateway: GatewaySettings = NO_GATEWAY,
 ) -> Application:
+    """Return what answers; named keys are as good as others to get in."""
+    keys = (*config.api_key, *(key for key, _ in gateway.keys.values()))
     streaming = Streaming(config.stream_format, config.stream_chunk_size)
     return Application(
         RouteTable(endpoints(backends, streaming=streaming, kept=kept)),
-        Auth(config.api_key),
+        Auth(keys),
         RateLimit(config.rate_limit),
         Cors(config.cors_origin),
         log,
-        Hosts(ANY if config.api_key else (*config.allowed_host, config.host)),
+        Hosts(ANY if keys else (*config.allowed_host, config.host)),
+        backends.gateway.budgets,
     )
 
 
-def _interrupt(backends: Backends) -> None:
-    for model in backends.models.values():
-        model.interrupt(shutting_down())
-
-
-def banner(backends: Backends, url: str, keyed: bool) -> str:
+def banner(backends: Backends, gateway: GatewaySettings, url: str, keyed: bool) -> str:
     """Say what a person wants to know once the server is up, with a line to try it."""
     lines = [f"Bessemer serves on {url}"]
     for name, model in backends.models.items():
@@ -116,8 +141,10 @@ def banner(backends: Backends, url: str, keyed: bool) -> str:
         if status.ready:
             lines += [f"  {name} ({status.model_type}), ready in {status.seconds:.1f} s"]
             lines += [f"    {status.plan}"]
-    first = next(iter(backends.models.values()))
-    return "\n".join([*lines, "Try it:", f"  {curl(url, first, keyed)}"])
+    for name, provider in gateway.providers.items():
+        lines += [f"  {name}: the models of {provider.url}"]
+    first = next(iter(backends.models.values()), None)
+    return "\n".join([*lines, *(["Try it:", f"  {curl(url, first, keyed)}"] if first else [])])
 
 
 def curl(url: str, model: Backend, keyed: bool) -> str:

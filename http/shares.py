@@ -51,8 +51,8 @@ def shares(models: Mapping[str, Path], memory: int) -> dict[str, int]:
     """
     weights = {name: _weights(path) for name, path in models.items()}
     left = max(memory - sum(weights.values()), 0)
-    few = dict.fromkeys(guests(models), min(GUEST, left // len(models)))
-    rest = (left - sum(few.values())) // (len(models) - len(few))
+    few = dict.fromkeys(guests(models), min(GUEST, left // max(len(models), 1)))
+    rest = (left - sum(few.values())) // max(len(models) - len(few), 1)
     return {name: size + few.get(name, rest) for name, size in weights.items()}
 
 
@@ -62,7 +62,7 @@ def settings_of(models: Mapping[str, Path], settings: Settings, count: int) -> d
     A guest, which seldom works, has one of them, and no larger a KV cache than it needs.
     """
     few = guests(models)
-    each = with_threads(settings, max(count // (len(models) - len(few)), 1))
+    each = with_threads(settings, max(count // max(len(models) - len(few), 1), 1))
     guest = structs.replace(with_threads(settings, 1), kv_cache=0)
     return {name: guest if name in few else each for name in models}
 

@@ -33,7 +33,7 @@ from typer import Option
 from bessemer.bench.command import FAILED, command
 from bessemer.engine.command_line import USAGE
 from tests.faults import Fault, faults
-from tests.reach import probed
+from tests.reach import outside, probed
 
 ROOT = Path(__file__).parents[1]
 # The tests that may notice a fault of a folder's.
@@ -214,11 +214,13 @@ class Copy:
         if any(test.failed for test in tests.values()) and self.fails(own, ALL_SECONDS):
             yield from (Fate(fault, How.SKIPPED) for fault in chosen)
             return
+        anywhere = outside((self.root / chosen[0].file).read_bytes(), dict(enumerate(chosen)))
         for number, fault in enumerate(chosen):
             if fault.key in EQUIVALENT:
                 yield Fate(fault, How.EQUIVALENT)
             else:
-                broken = self._by(fault, in_order(tests, number, ()), tests)
+                names = [*tests] if number in anywhere else in_order(tests, number, ())
+                broken = self._by(fault, names, tests)
                 yield Fate(fault, How.NOTICED if broken else How.SURVIVED, *broken)
 
     def elsewhere(self, fault: Fault, number: int, tests: Mapping[str, Probed]) -> Fate:

@@ -94,6 +94,22 @@ def probed(source: bytes, chosen: Mapping[int, Fault]) -> bytes:
     return source
 
 
+def outside(source: bytes, chosen: Mapping[int, Fault]) -> frozenset[int]:
+    """Return the faults that stand outside all functions: every test that imports them has them."""
+    tree, starts = ast.parse(source), line_starts(source)
+    inside = [
+        (starts[each.lineno - 1] + each.col_offset, _end(each, starts))
+        for function in ast.walk(tree)
+        if isinstance(function, Function)
+        for each in function.body
+    ]
+    return frozenset(
+        number
+        for number, fault in chosen.items()
+        if not any(begin <= fault.start < end for begin, end in inside)
+    )
+
+
 def _end(node: ast.stmt, starts: list[int]) -> int:
     return starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
 

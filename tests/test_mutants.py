@@ -21,7 +21,7 @@ from tests.mutants import (
     sample,
     suite,
 )
-from tests.reach import probed
+from tests.reach import outside, probed
 
 SOURCE = '''
 """A module: 1."""
@@ -263,6 +263,22 @@ def test_a_module_without_functions_is_reached_when_it_is_read() -> None:
 
 def _constant(source: str, before: str) -> Fault:
     return Fault("m.py", 1, "", "another constant", source.index(before), before, "(9)")
+
+
+def test_what_stands_outside_functions_is_seen_by_whoever_imports_it(copy: Copy) -> None:
+    """A default that a class gives is no function's, so no function that runs tells of it."""
+    source = "class A:\n    x: int = 1\n\n    def twice(self) -> int:\n        return 2 * self.x\n"
+    path = copy.root / "engine/double.py"
+    path.write_text(FILES["engine/double.py"] + source)
+    test = copy.root / OWN[0]
+    test.write_text(
+        "from bessemer.engine.double import A\ndef test() -> None:\n    assert A.x == 1\n"
+    )
+    chosen = {n: each for n, each in enumerate(faults(copy.root, path)) if each.before in "12"}
+    found = outside(path.read_bytes(), chosen)
+    assert [chosen[n].before for n in found] == ["1"]
+    (fate,) = copy.fates([chosen[n] for n in found])
+    assert (fate.how, fate.by) == (How.NOTICED, OWN[0])
 
 
 def test_the_report_leaves_out_what_changes_nothing(

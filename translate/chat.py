@@ -191,6 +191,7 @@ class Chat:
     before: tuple[int, ...] = ()  # tokens of an earlier prompt and answer, which this one goes on
     must_think: bool = False  # it is refused by a model that has no thoughts
     client: str = ""  # on whose behalf, as http.auth names callers
+    key: str = field(default="", repr=False)  # the client's own, for another server
     guard: str = ""  # what keeps texts from becoming control tokens, where one spells some
 
     @property

@@ -171,11 +171,12 @@ def _wrong_field(reason: str) -> Refusal:
     if match := MISSING.fullmatch(what):
         return missing(f"{path}.{match['name']}".lstrip("."))
     where = f"A key of {path}" if place["key"] else path or "The request's body"
-    code, problem = _problem(what)
+    code, problem = problem_of(what)
     return Refusal(400, code, f"{where} {problem}.", path or None)
 
 
-def _problem(what: str) -> tuple[str, str]:
+def problem_of(what: str) -> tuple[str, str]:
+    """Return the code of a sentence of msgspec's, and how it goes on from a field's name."""
     if match := WRONG_TYPE.fullmatch(what):
         types = _either(match["types"].split(" | "))
         return "invalid_type", f"must be {types}, not {_either([match['got']])}"

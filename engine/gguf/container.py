@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ctypes import c_float
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -68,6 +68,9 @@ class Texts(Sequence[str]):
         return isinstance(other, Sequence) and [*self] == [*other]
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return reprlib.repr([*islice(self, 7)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ TEXT = Kind("a text in UTF-8", _is_text)
 FLAG = Kind("true or false", _is_flag)
 COUNT = Kind("a number of things", _is_count)
 ID = Kind("a whole number", lambda value: type(value) is int)  # -1 says that there is none
+IDS = Kind("a list of whole numbers", _list_of(lambda value: type(value) is int))
 NUMBER = Kind("a number", _is_number)
 SWITCH = Kind("a number, or true or false", lambda value: _is_flag(value) or _is_number(value))
 TEXTS = Kind("a list of texts in UTF-8", _are_texts)
@@ -81,7 +82,8 @@ KINDS: tuple[tuple[str, Kind], ...] = (
     (r"general\.sampling\..*", NUMBER),
     (r"tokenizer\.ggml\.(tokens|merges)|tokenizer\.chat_templates", TEXTS),
     (r"tokenizer\.ggml\.(scores|token_type|precompiled_charsmap)", SCORES),
-    (r"tokenizer\.ggml\.add_\w+", FLAG),
+    (r"tokenizer\.ggml\.(add_\w+|normalizer\.\w+)", FLAG),
+    (r"tokenizer\.ggml\.suppress_tokens", IDS),
     (r"tokenizer\.ggml\.\w+_token_id", ID),
     (r"tokenizer\.(ggml\.(model|pre)|chat_template(\..*)?)", TEXT),
     (r".*\.rope\.scaling\.type", TEXT),

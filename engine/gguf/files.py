@@ -48,7 +48,9 @@ def _generation_config(gguf: Gguf) -> dict[str, Any]:
     said = {name: gguf.said(f"general.sampling.{place}") for name, place in SAMPLING.items()}
     known = {name: value for name, value in said.items() if value is not None}
     drawn = {"do_sample": True} if known else {}
-    return {**known, **drawn, "eos_token_id": end_tokens(gguf)}
+    never = gguf.said("tokenizer.ggml.suppress_tokens", [])
+    suppressed = {"suppress_tokens": never} if never else {}
+    return {**known, **drawn, **suppressed, "eos_token_id": end_tokens(gguf)}
 
 
 def _config(gguf: Gguf) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Source:
 
     @property
     def dtype(self) -> str:
-        return "F32" if self.undone else self.tensor.type.name
+        return "F32" if self.undone and not self.in_blocks else self.tensor.type.name
 
     @property
     def in_blocks(self) -> bool:

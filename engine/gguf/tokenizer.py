@@ -19,6 +19,7 @@ from ..text.tokenizer_classes import QWEN2, QWEN3_5, SPACE, fallback
 from .container import Gguf, opened
 
 FIELD = "tokenizer.ggml."
+LOWER = f"{FIELD}normalizer.lowercase"
 LEAF = 1 << 31  # the bit of a trie's units that are ends
 PURPOSES = {
     "bos": "bos",
@@ -30,8 +31,17 @@ PURPOSES = {
     "cls": "cls",
     "mask": "mask",
 }
-# Ends of turns that files do not always name as such, by what they are called.
-ENDS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|return|>", "<|call|>")
+# Ends of answers that files do not always name as such, by what they are called: llama.cpp's, but
+# for </s>, which many vocabularies have without using it.
+ENDS = frozenset(
+    (
+        *("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>"),
+        *("<|calls|>", "<|flush|>", "<end_of_turn>", "<turn|>", "<|tool_response>", "<eos>"),
+        *("<|endoftext|>", "<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "[e~["),
+        *("<end_of_utterance>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
+    )
+)
+INNER, LAST = "<|end|>", {"<|return|>", "<|flush|>"}  # with the last, the first ends no answer
 
 
 class Kind(IntEnum):
@@ -108,29 +118,79 @@ DEEPSEEK_CODER = r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, DIGIT
 SEED = (
     ENGLISH + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|" + SPACES
 )  # fmt: skip
+# Kimi's words are in Han or in other letters.
+_OTHER_UPPER, _OTHER_LOWER = (rf"[{letters}&&[^\p{{Han}}]]" for letters in (_UPPER, _LOWER))
+KIMI = (
+    rf"\p{{Han}}+|{_BEFORE}{_OTHER_UPPER}*{_OTHER_LOWER}+{ENGLISH}?|"
+    rf"{_BEFORE}{_OTHER_UPPER}+{_OTHER_LOWER}*{ENGLISH}?|\p{{N}}{{1,3}}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|" + SPACES
+)
+YOUTU = (
+    "[\uac00-\ud7a3\u3131-\u318e]+|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c"
+    "\u3001-\u303f\ufe30-\ufe4f]+|[\u3105-\u312f]+|[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    GPT4O.replace(THREE_DIGITS, DIGIT),
+)
+BLOOM = " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
+# What llama.cpp does with texts of files that do not say how they are cut.
+DEFAULT = r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"
+# What files of an architecture mean that are older than names for it.
+UNNAMED = {
+    "qwen2": "qwen2",
+    "qwen2moe": "qwen2",
+    "starcoder2": "starcoder",
+    "command-r": "command-r",
+    "phi2": "phi-2",
+}
 PRE: Mapping[str, Pre] = {
+    "default": Pre(DEFAULT),
     **dict.fromkeys(
-        ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2"),
+        (
+            *("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2"),
+            *("midm-2.0", "jina-v5-nano"),
+        ),
         Pre((LLAMA3,), whole=True, bos=True),
     ),
-    "glm4": Pre((LLAMA3,), whole=True),
+    **dict.fromkeys(("glm4", "glm5"), Pre((LLAMA3,), whole=True)),
     **dict.fromkeys(("chatglm-bpe", "dbrx", "smaug-bpe"), Pre((LLAMA3,))),
     **dict.fromkeys(
-        ("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan", "grok-2"), Pre((QWEN2,))
+        (
+            *("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan", "grok-2"),
+            *("kormo", "f2llmv2", "solar-open"),
+        ),
+        Pre((QWEN2,)),
     ),
     "qwen35": Pre((QWEN3_5,)),
-    **dict.fromkeys(("gpt-4o", "llama4", "minimax-m2", "kanana2"), Pre((GPT4O,))),
+    **dict.fromkeys(("gpt-4o", "llama4", "minimax-m2", "kanana2", "talkie"), Pre((GPT4O,))),
     "tekken": Pre((TEKKEN,), whole=True, bos=True),
-    **dict.fromkeys(("deepseek-v3", "hunyuan-dense"), Pre(DEEPSEEK)),
+    **dict.fromkeys(("deepseek-v3", "hunyuan-dense", "joyai-llm"), Pre(DEEPSEEK)),
+    "kimi-k2": Pre((KIMI,)),
+    "youtu": Pre(YOUTU, whole=True),
+    **dict.fromkeys(("tiny_aya", "cohere2moe"), Pre((r"\d{1,3}(?=(?:\d{3})*\b)", GPT4O))),
+    "superbpe": Pre((r"\p{N}+", r"(?=(\d{3})+(?!\d))")),
+    "minicpm5": Pre((THREE_DIGITS, LLAMA3.replace(THREE_DIGITS, r"\p{N}+")), whole=True),
+    "viking": Pre((BLOOM, DIGIT)),
     "deepseek-llm": Pre(DEEPSEEK_LLM),
     "deepseek-coder": Pre(DEEPSEEK_CODER),
     "seed-coder": Pre((SEED,)),
     **dict.fromkeys(
-        ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
+        (
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
+            "mellum2",
+        ),
         Pre((DIGIT, GPT2)),
     ),
     **dict.fromkeys(
-        ("gpt-2", "phi-2", "mpt", "olmo", "exaone4", "trillion", "granite-docling", "modern-bert"),
+        (
+            *("gpt-2", "phi-2", "mpt", "olmo", "exaone4", "trillion", "granite-docling"),
+            *("modern-bert", "gigachat", "a.x-4.0", "mellum", "jina-es", "jina-de", "jina-v2-es"),
+            *("jina-v2-de", "jina-v1-en", "jina-v2-code", "roberta-bpe"),
+        ),
         Pre((GPT2,)),
     ),
 }
@@ -149,8 +209,12 @@ def build_tokenizer(gguf: Gguf) -> Tokenizer:
             f"{gguf.path} has a tokenizer of the kind {model!r}, and {', '.join(MODELS)} are read; "
             "give the directory of the model that the file was made from"
         )
-    texts, kinds = _vocabulary(gguf)
+    texts, said = _vocabulary(gguf)
     tokens = [*texts]
+    kinds = [
+        Kind.CONTROL if token in ENDS and kind in (Kind.NORMAL, Kind.USER_DEFINED) else kind
+        for token, kind in zip(tokens, said, strict=True)  # some files have ends of other types
+    ]
     encoding: Tokenizer = MODELS[model](gguf, tokens, kinds)
     added = [
         AddedToken(token, normalized=False, special=kind == Kind.CONTROL)
@@ -167,11 +231,13 @@ def tokenizer_config(gguf: Gguf) -> dict[str, Any]:
     pre = PRE.get(str(gguf.said(f"{FIELD}pre")), Pre(()))
     model = gguf.said(f"{FIELD}model")
     settings: dict[str, Any] = {
-        "add_bos_token": gguf.said(f"{FIELD}add_bos_token", model == "llama" or pre.bos),
+        "add_bos_token": gguf.said(
+            f"{FIELD}add_bos_token", model in ("llama", "gemma4") or pre.bos
+        ),
         "add_eos_token": gguf.said(f"{FIELD}add_eos_token", model == "t5"),
     }
     if model == "bert":
-        settings["do_lower_case"] = not _is_cased(tokens, kinds)
+        settings["do_lower_case"] = _in_lower_case(gguf, tokens, kinds)
     for purpose, name in PURPOSES.items():
         token = gguf.said(f"{FIELD}{purpose}_token_id")
         if token is not None and 0 <= token < len(tokens):
@@ -182,16 +248,13 @@ def tokenizer_config(gguf: Gguf) -> dict[str, Any]:
 
 
 def end_tokens(gguf: Gguf) -> list[int]:
-    """Return the ids that end an answer: the file's, and a turn's end by its name."""
-    tokens, kinds = _vocabulary(gguf)
+    """Return the ids that end an answer: the file's, and others by their names."""
+    tokens, _ = _vocabulary(gguf)
     named = (gguf.said(f"{FIELD}{purpose}_token_id") for purpose in ("eos", "eot", "eom"))
     ends = [token for token in named if token is not None and token >= 0]
-    known = [
-        number
-        for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
-        if token in ENDS and kind == Kind.CONTROL
-    ]
-    return list(dict.fromkeys([*ends, *known]))
+    known = {token: number for number, token in enumerate(tokens) if token in ENDS}
+    inner = known.get(INNER) if LAST & known.keys() else None
+    return [end for end in dict.fromkeys([*ends, *known.values()]) if end != inner]
 
 
 def _templates(gguf: Gguf) -> str | list[dict[str, str]] | None:
@@ -232,10 +295,12 @@ def _word_piece(token: str, kind: int) -> str:
     return token[1:] if token.startswith(SPACE) else f"##{token}"
 
 
-def _is_cased(tokens: Sequence[str], kinds: Sequence[int]) -> bool:
-    """Return whether a vocabulary has capitals, of which files say nothing."""
+def _in_lower_case(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> bool:
+    """Return what a file says of capitals, or whether its vocabulary has none."""
+    said: bool | None = gguf.said(LOWER)
     words = (token for token, kind in zip(tokens, kinds, strict=True) if kind == Kind.NORMAL)
-    return any(word.isalpha() and word != word.lower() for word in words)
+    none = not any(word.isalpha() and word != word.lower() for word in words)
+    return none if said is None else said
 
 
 def _ids(tokens: Sequence[str], kinds: Sequence[int]) -> dict[str, int]:
@@ -249,7 +314,7 @@ def _ids(tokens: Sequence[str], kinds: Sequence[int]) -> dict[str, int]:
 
 def _byte_level(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
     """Build GPT-2's kind: merges of bytes within the parts of a text."""
-    name = gguf.said(f"{FIELD}pre", "gpt-2")
+    name = gguf.said(f"{FIELD}pre", UNNAMED.get(gguf.architecture, "default"))
     if name not in PRE:
         raise CheckpointError(
             f"{gguf.path} cuts texts in a way that is not known here, {name!r}; give the directory "
@@ -304,7 +369,9 @@ def _wordpiece(gguf: Gguf, tokens: Sequence[str], kinds: Sequence[int]) -> Token
     """Build BERT's kind: of a word, the longest piece that there is, and so on."""
     unknown = gguf.said(f"{FIELD}unknown_token_id", 100)
     encoding = Tokenizer(WordPiece(_ids(tokens, kinds), unk_token=_token(gguf, tokens, unknown)))
-    encoding.normalizer = normalizers.BertNormalizer(lowercase=not _is_cased(tokens, kinds))
+    lower = _in_lower_case(gguf, tokens, kinds)
+    accents: bool | None = gguf.said(f"{FIELD}normalizer.strip_accents")
+    encoding.normalizer = normalizers.BertNormalizer(lowercase=lower, strip_accents=accents)
     encoding.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     encoding.decoder = decoders.WordPiece()
     return encoding

@@ -11,6 +11,7 @@ from typing import TypeVar
 from ...engine.request import Refusal
 from ...translate.chat import (
     AnswerStarted,
+    Chat,
     Completion,
     Event,
     Failure,
@@ -20,13 +21,17 @@ from ...translate.chat import (
 )
 from ...translate.dialect import CountDialect, Dialect, Framing, StreamEncoder
 from ...translate.output import Collector
-from ..backends import Backend, Backends
+from ..auth import key_of
+from ..backends import Backend, Backends, Estimate
 from ..body import Body
 from ..framing import FRAMINGS, Framer
+from ..gateway.asked import with_asked
+from ..gateway.metering import counted
 from ..message import JSON, Headers, HttpRequest, Reply, Response, StreamingResponse
 
 QUICK = 8192  # bytes of a body; the most hostile one of that size takes 2 ms to decode
 Decoded = TypeVar("Decoded")
+Asked = TypeVar("Asked", Chat, GenerateRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +54,9 @@ class Generate:
     async def __call__(self, request: HttpRequest) -> Reply:
         generate = await decode_body(self.dialect.decode_request, request.body)
         generate = self._settled(generate)
-        backend = self.backends.find(generate.model)
+        backend = self.backends.find(generate.model, request.meant)
         who = identity(self.dialect.prefix, backend)
-        events = backend.events(replace(generate, client=request.caller))
+        events = answering(backend, generate, request)
         first = await anext(events)  # what is refused before it still has its own status
         request.body.drop()  # the prompt is read
         if not generate.options.stream:
@@ -100,9 +105,35 @@ class CountTokens:
 
     async def __call__(self, request: HttpRequest) -> Response:
         chat = await decode_body(self.dialect.decode_request, request.body)
-        counted = replace(chat, client=request.caller)  # nobody is to time another's prompts
-        tokens = await self.backends.find(chat.model).count(counted)
-        return Response(200, self.dialect.encode_response(tokens))
+        chat = on_behalf(chat, request)  # nobody is to time another's prompts
+        tokens = await self.backends.find(chat.model, request.meant).count(chat)
+        return Response(
+            200, self.dialect.encode_response(int(tokens)), (*JSON, *counted_by(tokens))
+        )
+
+
+def on_behalf(asked: Asked, request: HttpRequest) -> Asked:
+    """Return what is asked with whose it is, with the key that another server is to see, and with
+    what its route gives it."""
+    if request.meant is not None:
+        asked = with_asked(asked, request.meant.asked)
+    if isinstance(asked, Completion):
+        return replace(asked, client=request.caller)
+    return replace(asked, client=request.caller, key=key_of(request.headers))
+
+
+def answering(
+    backend: Backend, asked: GenerateRequest, request: HttpRequest
+) -> AsyncGenerator[Event, None]:
+    """Return the events of an answer, whose tokens are counted where somebody wants to know."""
+    events = backend.events(on_behalf(asked, request))
+    meant = request.meant
+    return counted(events, meant.spent) if meant and meant.spent else events
+
+
+def counted_by(tokens: int) -> Headers:
+    """Return the header of a number of tokens that is none but an estimate."""
+    return ((b"x-bessemer-count", b"estimate"),) if isinstance(tokens, Estimate) else ()
 
 
 def identity(prefix: str, backend: Backend) -> Identity:

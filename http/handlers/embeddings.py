@@ -35,7 +35,7 @@ class CreateEmbeddings:
     async def __call__(self, request: HttpRequest) -> Response:
         embedding = await decode_body(self.dialect.decode_request, request.body)
         request.body.drop()
-        backend = self.backends.find(embedding.model)
+        backend = self.backends.find(embedding.model, request.meant)
         vectors = await backend.embed(replace(embedding, client=request.caller))
         encode = self.dialect.encode_response
         return Response(200, await asyncio.to_thread(encode, embedding, vectors, backend.name))
@@ -65,7 +65,7 @@ class RankDocuments:
     async def __call__(self, request: HttpRequest) -> Response:
         ranking = await decode_body(self.dialect.decode_request, request.body)
         request.body.drop()
-        backend = self.backends.find(ranking.model)
+        backend = self.backends.find(ranking.model, request.meant)
         scores = await backend.rerank(replace(ranking, client=request.caller))
         who = identity(self.dialect.prefix, backend)
         encode = self.dialect.encode_response  # documents may be asked for, all of them

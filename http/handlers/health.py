@@ -14,8 +14,9 @@ from ..message import JSON, HttpRequest, Response
 class Health(Struct, omit_defaults=True):
     """The models' states, and one word for all of them in `status`.
 
-    It is ok where all can answer, loading where those that cannot load for the first time; with
-    others it is degraded where some can answer, else loading while one loads, and down.
+    It is ok where all can answer, as where there are only other servers' models, loading where
+    those that cannot load for the first time; with others it is degraded where some can answer,
+    else loading while one loads, and down.
     `loading` says of models how far they are, and `down` why they will not come back.
     """
 
@@ -38,7 +39,7 @@ class CheckHealth:
         stages = {name: model.stage for name, model in models.items() if model.stage}
         down = {name: model.why for name, model in models.items() if model.why}
         body = msgspec.json.encode(Health(_status([*states.values()]), {**states}, stages, down))
-        if any(model.ready for model in models.values()):
+        if not models or any(model.ready for model in models.values()):
             return Response(200, body)
         wait = min(model.retry_after for model in models.values())
         return Response(503, body, (*JSON, (b"retry-after", b"%d" % wait)))

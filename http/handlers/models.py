@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from ...translate.operation import Operation
 from ..backends import Backend, Backends
+from ..gateway.catalog import Catalog
 from ..message import HttpRequest, Response
 from ..routes import rest
 
@@ -41,6 +42,18 @@ def describe(model: Backend) -> ModelBody:
     )
 
 
+async def _elsewhere(catalog: Catalog | None) -> list[ModelBody]:
+    """Return the models that providers have, by the names that lead to them here."""
+    if catalog is None:
+        return []
+    await catalog.refresh()
+    names = ((owner, f"{owner}/{name}") for owner, all_ in catalog.listed.items() for name in all_)
+    about = 0, datetime.fromtimestamp(0, UTC).isoformat().replace("+00:00", "Z")
+    return [
+        ModelBody(name, *about, name, None, None, True, owned_by=owner) for owner, name in names
+    ]
+
+
 LIST = Operation(summary="List the models", response=ModelList)
 GET = Operation(summary="Describe a model", response=ModelBody)
 
@@ -50,7 +63,9 @@ class ListModels:
     backends: Backends
 
     async def __call__(self, request: HttpRequest) -> Response:
-        models = [describe(self.backends.models[name]) for name in sorted(self.backends.models)]
+        own = self.backends.models
+        models = [*map(describe, own.values()), *await _elsewhere(self.backends.gateway.catalog)]
+        models.sort(key=lambda each: each.id)
         first, last = (models[0].id, models[-1].id) if models else (None, None)
         return Response(200, msgspec.json.encode(ModelList(models, first, last)))
 

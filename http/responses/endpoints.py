@@ -31,7 +31,7 @@ from ...translate.openai_responses_request import (
 from ...translate.operation import Operation
 from ..auth import KEYED
 from ..backends import Backends
-from ..handlers.answers import QUICK, decode_body, identity, notes
+from ..handlers.answers import QUICK, answering, counted_by, decode_body, identity, notes, on_behalf
 from ..message import JSON, HttpRequest, Reply, Response, StreamingResponse
 from ..routes import Route, rest
 from .background import Events, RunningResponse, framed
@@ -113,17 +113,16 @@ class CreateResponse:
     async def __call__(self, request: HttpRequest) -> Reply:
         size, owner = len(request.body), owner_of(request)
         asked = await decode_body(decode_request, request.body)
-        backend = self.backends.find(asked.fields.model or "")
+        backend = self.backends.find(asked.fields.model or "", request.meant)
         asked, chat = await conversation(asked, owner, self.kept, size)
-        chat = replace(chat, client=request.caller)
+        events = answering(backend, chat, request)
         stored = asked.stored and self.kept is not None
         who = identity(PREFIX, backend)
         writer = ResponseWriter(asked, who, stored, time.time)
         record = StoredResponse(who.id, owner, b"", previous=asked.fields.previous_response_id)
         if asked.fields.background:
             request.body.drop()
-            return await self._background(asked, record, writer, backend.events(chat), size)
-        events = backend.events(chat)
+            return await self._background(asked, record, writer, events, size)
         first = await anext(events)  # what is refused before it still has its own status
         request.body.drop()
         answer = _Answer(asked, writer, record, self.kept.store if stored and self.kept else None)
@@ -212,9 +211,8 @@ class CountInput:
         size = len(request.body)
         asked = await decode_body(decode_request, request.body)
         _, chat = await conversation(asked, owner_of(request), self.kept, size)
-        counted = replace(chat, client=request.caller)
-        tokens = await self.backends.find(chat.model).count(counted)
-        return Response(200, encode_json(InputTokens(tokens)))
+        tokens = await self.backends.find(chat.model, request.meant).count(on_behalf(chat, request))
+        return Response(200, encode_json(InputTokens(int(tokens))), (*JSON, *counted_by(tokens)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """A sequence in the engine: its counts, and what makes pages sharable."""
 
 from array import array
+from typing import cast
 
-from bessemer.engine.request import Request
+from bessemer.engine.grammar.answer_grammar import AnswerGrammar
+from bessemer.engine.request import Constraint, Request
 from bessemer.engine.sequence import Sequence
 
 
@@ -16,6 +18,18 @@ def test_counts_follow_the_tokens() -> None:
     one.computed = 4
     one.tokens.append(9)
     assert (one.pending, one.generated, one.request.tokens) == (1, 1, [5, 6, 7, 8])
+
+
+def test_it_may_run_once_the_grammar_that_it_is_held_to_is_compiled() -> None:
+    free = sequence([1])
+    assert free.is_prepared is True
+    held = Request(
+        id=1, tokens=[1], max_tokens=9, constraint=Constraint(grammar="regex", definition="a")
+    )
+    one = Sequence.of(held)
+    assert one.is_prepared is False
+    one.grammar = cast(AnswerGrammar, object())
+    assert one.is_prepared is True
 
 
 def test_a_page_key_is_of_all_tokens_of_one_page() -> None:

@@ -128,6 +128,25 @@ def test_only_the_files_asked_for_are_downloaded(
         resolve("o/m:Q3_K", offline=False, cache=tmp_path)
 
 
+def test_a_repository_of_gguf_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them has to be chosen; where others stand beside them the repository is a model."""
+    said = "o/m has GGUF files; choose one of them: o/m:Q4_0, o/m:Q8_0"
+    there = ["Q8_0/m.gguf", "m-Q4_0.gguf", "mmproj-F16.gguf", "Q4_0/z.txt", "config.json"]
+    snapshot = tmp_path / "models--o--m" / "snapshots" / COMMIT
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda _: there)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshot))
+    with pytest.raises(UsageError) as caught:
+        resolve("o/m", offline=False, cache=tmp_path)
+    assert str(caught.value) == said
+    assert "is not in the Hugging Face cache" in refusal("o/m", cache=tmp_path)
+    for name in there:
+        file(snapshot / name)
+    assert refusal("o/m", cache=tmp_path) == said
+    file(snapshot / "model.safetensors")
+    assert "is not in the Hugging Face cache" in refusal("o/m", cache=tmp_path)
+    assert chosen(map(Path, there), "Q4_0", "o/m") == Path("m-Q4_0.gguf")
+
+
 def test_a_model_that_a_package_carries(monkeypatch: pytest.MonkeyPatch) -> None:
     path = resolve("smollm2-135m-instruct", offline=True)
     assert path.name == "SmolLM2-135M-Instruct.Q4_1.gguf"

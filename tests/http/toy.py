@@ -1,6 +1,6 @@
 """A backend that always says the same, and a dialect of one line: what a new one must have."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from bessemer.engine.request import Refusal
 from bessemer.http.about import About
 from bessemer.http.activity import Activity
 from bessemer.http.backends import Status, Traits
+from bessemer.http.message import HttpRequest, Reply
 from bessemer.translate.chat import (
     Answer,
     AnswerStarted,
@@ -68,6 +69,13 @@ class ToyBackend:
     activity: Activity = field(default_factory=Activity)
     requests: list[GenerateRequest | Embedding | Ranking] = field(default_factory=list)
     closed: int = 0
+
+    @property
+    def relays(self) -> Collection[str]:
+        return ()
+
+    async def relay(self, request: HttpRequest, path: str) -> Reply:
+        raise AssertionError("a toy takes nothing as it is")
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         self.requests.append(request)

@@ -14,6 +14,7 @@ from bessemer.http.auth import Auth
 from bessemer.http.backends import Backend, Backends
 from bessemer.http.cors import Cors
 from bessemer.http.endpoints import DIALECTS, endpoints
+from bessemer.http.gateway.backend import RemoteBackend
 from bessemer.http.hosts import Hosts
 from bessemer.http.limits import ConnectionLimits, RateLimit
 from bessemer.http.listen import Shutdown, bind, listen
@@ -48,6 +49,9 @@ def serving(
             await listen(
                 app, sockets, ConnectionLimits(), shutdown, grace=5, interrupt=lambda: None
             )
+            for model in models:
+                if isinstance(model, RemoteBackend):
+                    await model.remote.client.aclose()
 
         thread = threading.Thread(target=lambda: asyncio.run(run()))
         thread.start()
@@ -59,9 +63,11 @@ def serving(
             thread.join()
 
 
-def post(port: int, path: str, body: Any) -> tuple[int, dict[str, str], bytes]:
+def post(
+    port: int, path: str, body: Any, sent: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("POST", path, json.dumps(body))
+        connection.request("POST", path, json.dumps(body), sent or {})
         response = connection.getresponse()
         headers = {name.lower(): value for name, value in response.getheaders()}
         return response.status, headers, response.read()

@@ -72,7 +72,7 @@ def check(chat: Chat, said: Collection[str], losses: Losses) -> None:
     for name, option in OPTIONS.items():
         if name not in said and getattr(chat.options, name) not in option.neutral:
             losses.note(option.field or name, option.what)
-    if chat.template:
+    if chat.template and "template" not in said:
         losses.note("chat_template_kwargs", "arguments of chat templates")
     if chat.before:
         losses.note("context", "a conversation by its tokens")

@@ -21,11 +21,11 @@ from ..chat import (
     ReasoningDelta,
     TextDelta,
     ThoughtSigned,
-    TokenText,
     ToolCallBegun,
     Usage,
 )
 from ..dialect import ServerEvent
+from .logprobs import Logprob, tokens_of
 from .refusals import Error
 from .refusals import told as refused
 
@@ -36,16 +36,6 @@ CUT: Mapping[str | None, str] = {"max_output_tokens": "length", "content_filter"
 OPENED = "response.output_item.added"
 CALLS = ("function_call", "custom_tool_call")
 ITEMS = ("message", "reasoning", *CALLS)
-
-
-class Alternative(Struct):
-    token: str = ""
-    logprob: float | None = None
-    bytes: list[int] | None = None
-
-
-class Logprob(Alternative):
-    top_logprobs: list[Alternative] | None = None
 
 
 class Annotation(Struct):
@@ -179,7 +169,7 @@ class Items:
     def add_text(self, index: int, text: str, tokens: list[Logprob] | None) -> Iterator[Event]:
         if text or tokens:
             self._at(index).text.append(text)
-            yield TextDelta(0, text, _tokens(tokens))
+            yield TextDelta(0, text, tokens_of(tokens))
 
     def add_refusal(self, index: int, text: str) -> Iterator[Event]:
         self._refused = True
@@ -373,12 +363,3 @@ class AnswerDecoder:
 def _kind(raw: Raw) -> str:
     """Return the type of an item; of some servers' there is none."""
     return KIND.decode(raw).type if bytes(raw) not in (b"", b"null") else ""
-
-
-def _tokens(logprobs: list[Logprob] | None) -> tuple[TokenText, ...]:
-    return tuple(_token(each, each.top_logprobs or ()) for each in logprobs or ())
-
-
-def _token(token: Alternative, top: Iterable[Alternative] = ()) -> TokenText:
-    raw = token.token.encode() if token.bytes is None else bytes(token.bytes)
-    return TokenText(token.token, raw, token.logprob, tuple(map(_token, top)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bessemer.engine.checkpoint.shards import Shards, new_directory
+from bessemer.engine.checkpoint.shards import SHARD, Shards, new_directory
 from bessemer.engine.checkpoint.weight_files import INDEX, SINGLE, CheckpointError
 
 
@@ -34,6 +34,10 @@ def test_several_files_are_named_as_on_the_hub(tmp_path: Path) -> None:
     for i, name in enumerate(names):
         assert index["weight_map"][f"x{i}"] == name
         assert np.array_equal(load_file(tmp_path / name)[f"x{i}"], [i, i + 1])
+
+
+def test_a_file_is_no_larger_than_the_hub_s_are() -> None:
+    assert SHARD == 5_000_000_000
 
 
 def test_one_file_needs_no_index(tmp_path: Path) -> None:

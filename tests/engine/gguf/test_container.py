@@ -330,3 +330,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         gguf.numbers("a")
     path.mkdir()
     assert refusal(path) == f"{path} is a directory, where a file was expected"
+
+
+def test_texts_are_shown_in_errors(tmp_path: Path) -> None:
+    gguf = read_gguf(write(tmp_path / "m.gguf", {"llama.block_count": ["two", "three"]}))
+    with pytest.raises(CheckpointError, match=r"block_count is \['two', 'three'\], expected"):
+        gguf.said("llama.block_count")

@@ -34,6 +34,20 @@ def test_an_architecture_that_is_not_known() -> None:
         family(Gguf(Path("m"), {"general.architecture": "new"}, {}))
 
 
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"general.type": "adapter", "general.architecture": "llama"}, "an adapter"),
+        ({"general.type": "mmproj", "general.architecture": "clip"}, "a model's eyes or ears"),
+        ({"general.architecture": "clip"}, "a model's eyes or ears"),
+        ({"general.type": "imatrix"}, "what was measured to quantize"),
+    ],
+)
+def test_what_is_no_model(said: dict[str, str], what: str) -> None:
+    with pytest.raises(CheckpointError, match=f"m is {what}.*; give the file of the model"):
+        family(Gguf(Path("m"), said, {}))
+
+
 def test_positions_that_are_stretched_by_two_sets_of_factors(tmp_path: Path) -> None:
     """Phi 3 has one for short prompts; those of the golden file are longer than it was trained."""
     model = load(GOLDEN / "phi3.gguf", Reading(exact=True))

@@ -46,6 +46,15 @@ def test_how_tokens_are_drawn(path: Path) -> None:
     }
 
 
+def test_tokens_that_are_never_drawn(path: Path) -> None:
+    """Gemma 4's files name those of pictures."""
+    write(path, SAID | {"tokenizer.ggml.suppress_tokens": [0]}, TABLE)
+    assert read_json(path / "generation_config.json")["suppress_tokens"] == [0]
+    write(path, SAID | {"tokenizer.ggml.suppress_tokens": [0.5]}, TABLE)
+    with pytest.raises(CheckpointError, match=r"suppress_tokens is \[0.5\], expected a list of w"):
+        read_object(path / "generation_config.json", CheckpointError)
+
+
 @pytest.mark.parametrize(
     ("said", "way"), [(None, None), (0, None), (1, "mean"), (2, "cls"), (3, "lasttoken")]
 )

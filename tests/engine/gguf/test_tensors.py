@@ -70,6 +70,13 @@ def test_rows_come_back_as_the_converter_took_them(change: Change) -> None:
         assert rows[ROWS[change](ABOUT, 48)].tolist() == NUMBERED.tolist()
 
 
+def test_numbers_that_change_are_not_in_blocks(tmp_path: Path) -> None:
+    """No converter writes them so; a file that has them is refused, not a KeyError."""
+    said = {"general.architecture": "gemma", "gemma.block_count": Uint32(1)}
+    path = write(tmp_path / "m.gguf", said, {"output_norm.weight": Raw((32,), 2, bytes(18))})
+    assert gguf_tensors(path)["model.norm.weight"].dtype == "Q4_0"
+
+
 def test_other_ways_back() -> None:
     columns = GROUPED.swapaxes(0, 1).reshape(-1)
     assert columns[COLUMNS["tiled_columns"](ABOUT, 48)].tolist() == NUMBERED.tolist()

@@ -108,6 +108,62 @@ def test_settings(tmp_path: Path) -> None:
     assert tokenizer.encode("ab") == [0, 5]
 
 
+@pytest.mark.parametrize(
+    ("pre", "parts"),
+    [
+        ("kimi-k2", ["Don't", "\u6f22\u5b57", "\u304b\u306a", " ", "123", "45", "x", "..."]),
+        ("youtu", ["Don't", "\u6f22\u5b57\u304b\u306a", " ", *"12345", "x", "..."]),
+        ("viking", ["Don't\u6f22\u5b57\u304b\u306a", " ", *"12345", "x", "..."]),
+        ("superbpe", ["Don't\u6f22\u5b57\u304b\u306a ", "12", "345", "x..."]),
+        ("tiny_aya", ["Don't", "\u6f22\u5b57\u304b\u306a", " ", "123", "45", "x", "..."]),
+        ("minicpm5", ["Don", "'t", "\u6f22\u5b57\u304b\u306a", " ", "123", "45", "x", "..."]),
+        ("midm-2.0", ["Don", "'t", "\u6f22\u5b57\u304b\u306a", " ", "123", "45", "x", "..."]),
+        ("kormo", ["Don", "'t", "\u6f22\u5b57\u304b\u306a", " ", *"12345", "x", "..."]),
+        ("roberta-bpe", ["Don", "'t", "\u6f22\u5b57\u304b\u306a", " 12345", "x", "..."]),
+        ("default", ["Don", "'", "t\u6f22\u5b57\u304b\u306a", " ", "123", "45", "x", "..."]),
+        (None, ["Don", "'", "t\u6f22\u5b57\u304b\u306a", " ", "123", "45", "x", "..."]),
+    ],
+)
+def test_how_a_text_is_cut(tmp_path: Path, pre: str | None, parts: list[str]) -> None:
+    """As llama.cpp cuts it, whose ids were compared for each of its names that is here."""
+    cut = build_tokenizer(read(tmp_path, ggml__pre=pre)).pre_tokenizer
+    assert cut is not None
+    text = "Don't\u6f22\u5b57\u304b\u306a 12345x..."
+    spans = [span for _, span in cut.pre_tokenize_str(text)]
+    assert [text[begin:end] for begin, end in spans] == parts
+
+
+def test_how_texts_of_older_files_are_cut() -> None:
+    """They name no way, but most architectures have one; of others it is llama.cpp's."""
+    old = {name: each for name, each in BYTES.items() if name != "tokenizer.ggml.pre"}
+    gguf = Gguf(Path("m"), old | {"general.architecture": "qwen2"}, {})
+    cut = build_tokenizer(gguf).pre_tokenizer
+    assert cut is not None
+    assert [part for part, _ in cut.pre_tokenize_str("it's 12")] == ["it", "'s", "\u0120", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "ids"),
+    [
+        ({}, "\xc1\xe1", [1, 1]),
+        ({"lowercase": False}, "A\xe1", [2, 3]),
+        ({"lowercase": True, "strip_accents": False}, "A\xc1", [1, 3]),
+    ],
+)
+def test_what_becomes_of_capitals_and_accents(
+    said: dict[str, bool], text: str, ids: list[int]
+) -> None:
+    """BERT's files say it; of older ones the vocabulary shows it."""
+    words = ["[UNK]", "\u2581a", "\u2581A", "\u2581\xe1"]
+    words = words if said else [word for word in words if word != "\u2581A"]
+    kinds = [3] + [1] * (len(words) - 1)
+    about: dict[str, Any] = {"model": "bert", "tokens": words, "token_type": kinds}
+    about["unknown_token_id"] = 0
+    about |= {f"normalizer.{name}": value for name, value in said.items()}
+    gguf = Gguf(Path("m"), {f"tokenizer.ggml.{name}": value for name, value in about.items()}, {})
+    assert build_tokenizer(gguf).encode(" ".join(text)).ids == ids
+
+
 @pytest.mark.parametrize(("pre", "begins"), [("gpt-2", False), ("llama-bpe", True)])
 def test_whether_a_text_begins_with_bos(tmp_path: Path, pre: str, begins: bool) -> None:
     assert tokenizer_config(read(tmp_path, ggml__pre=pre))["add_bos_token"] is begins
@@ -124,13 +180,35 @@ def test_several_templates(tmp_path: Path) -> None:
 
 
 def test_what_ends_an_answer(tmp_path: Path) -> None:
-    """The file's ends, and a control token that is called as ends of turns are."""
+    """The file's ends, and tokens that are called as ends are, of whatever type, as llama.cpp."""
     assert end_tokens(read(tmp_path)) == [1, 7]
     assert end_tokens(read(tmp_path, ggml__eot_token_id=Uint32(8))) == [1, 8, 7]
     plain = [
         1 if token == "<|im_end|>" else kind for token, kind in zip(LETTERS, TYPES, strict=True)
     ]
-    assert end_tokens(read(tmp_path, ggml__token_type=plain)) == [1]
+    gguf = read(tmp_path, ggml__token_type=plain)
+    assert end_tokens(gguf) == [1, 7]
+    encoding = build_tokenizer(gguf)
+    assert encoding.encode("a<|im_end|>").ids == [2, 7] and encoding.decode([2, 7]) == "a"
+
+
+@pytest.mark.parametrize(
+    ("names", "ends"),
+    [
+        (("<|end|>", "<|return|>", "<|call|>"), [1, 3, 4]),  # gpt-oss: it goes on after a thought
+        (("<|end|>", "<|endoftext|>", "c"), [1, 2, 3]),  # Phi
+        (("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"), [1, 2, 3, 4]),  # Llama 3
+        (("<end_of_turn>", "<eos>", "</s>"), [1, 2, 3]),
+    ],
+)
+@pytest.mark.parametrize("eos", [1, 2])
+def test_ends_by_their_names(
+    tmp_path: Path, names: tuple[str, str, str], ends: list[int], eos: int
+) -> None:
+    tokens = ["<s>", "E", *names, *LETTERS[5:]]
+    gguf = read(tmp_path, ggml__tokens=tokens, ggml__eos_token_id=Uint32(eos))
+    said = set(ends) if eos == 1 else set(ends) - {1}
+    assert {*end_tokens(gguf)} - {7} == said
 
 
 def test_rules_for_characters_that_lead_nowhere() -> None:

@@ -80,6 +80,7 @@ def test_a_lenient_schema_loses_what_cannot_be_followed() -> None:
     left = {"maximum": 5, "properties": {"minimum": {}}}
     assert within_reach(far | guidance) == left | guidance
     near = {"minimum": 1, "multipleOf": 2, "maximum": True, "const": {"multipleOf": 10**9}}
+    near |= {"minLength": 2, "maxItems": 10**9}
     assert within_reach(near | guidance) == near | guidance
     lark = f"start: %json {json.dumps(far | guidance)}"
     assert lark_within_reach(lark) == f"start: %json {json.dumps(left | guidance)}"

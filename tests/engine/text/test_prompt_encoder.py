@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
+from tokenizers.processors import TemplateProcessing
 
 from bessemer.engine.text.control import ControlTokens, control_tokens
 from bessemer.engine.text.prompt_encoder import EncodedPrompt, PromptEncoder, divider_names
@@ -69,6 +70,20 @@ def test_tokens_are_those_of_the_whole_text(kind: str, turns: list[tuple[bool, s
         whole = control.encoding(kept).encode(prompt, add_special_tokens=False).ids
         assert encoder.continued(prompt, kept) == whole
         assert encoder.encode(prompt, kept, special=False) == whole
+
+
+def test_what_a_tokenizer_puts_before_a_text_is_not_put_before_its_parts() -> None:
+    encoding = byte_level()
+    begin = encoding.get_vocab(with_added_tokens=True)[CONTROL[0]]
+    encoding.post_processor = TemplateProcessing(
+        single=f"{CONTROL[0]} $A", special_tokens=[(CONTROL[0], begin)]
+    )
+    tokenizer = make_tokenizer(encoding)
+    assert tokenizer.encode("a", special=True)[0] == begin
+    encoder = PromptEncoder(tokenizer, ControlTokens(encoding, CONTROL))
+    text = f"a{CONTROL[1]}is{CONTROL[1]}a"
+    assert encoder.continued(text) == tokenizer.encode(text, special=False)
+    assert begin not in encoder.continued(text)
 
 
 def test_only_what_is_new_is_encoded() -> None:

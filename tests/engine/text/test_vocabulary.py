@@ -30,7 +30,11 @@ def without_decoder() -> tokenizers.Tokenizer:
     return encoding
 
 
-KINDS = (byte_level, sentencepiece, metaspace, without_decoder)
+def one_name_at_the_end_of_another() -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer(models.WordLevel({"ba": 0, "a": 1, "aba": 2, "xa": 3}, "a"))
+
+
+KINDS = (byte_level, sentencepiece, metaspace, without_decoder, one_name_at_the_end_of_another)
 
 
 def sent(encoding: tokenizers.Tokenizer) -> Vocabulary:
