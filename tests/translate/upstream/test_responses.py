@@ -259,6 +259,14 @@ def test_what_it_cannot_say_is_refused_by_its_field(options: GenerationOptions, 
     assert asked(options=options, lossy=True) == asked()
 
 
+def test_an_answer_that_is_begun_is_refused() -> None:
+    """As a last turn of the assistant begins one, for Anthropic's clients."""
+    begun = ASK, Message("assistant", said("I am"))
+    assert refused(*begun, continue_final=True).field == "messages"
+    assert len(asked(*begun, continue_final=True, lossy=True)["input"]) == 2
+    assert len(asked(*begun)["input"]) == 2
+
+
 @pytest.mark.parametrize(
     "message",
     [
