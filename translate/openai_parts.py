@@ -116,13 +116,17 @@ def thoughts_of(details: Sequence[InputDetail]) -> tuple[SignedThought, ...]:
     return tuple(found)
 
 
-def detail_of(event: ThoughtSigned) -> ReasoningDetail:
-    """Return what a stream tells of a thought that is over; its text has been told."""
-    thought = SignedThought("" if event.redacted else "said", event.signature, event.origin)
+def detail_of(event: ThoughtSigned, text: str) -> ReasoningDetail:
+    """Return what a stream tells of a thought that is over, with the whole of its text.
+
+    A client sends back what it finds here, and a signature is worth nothing without its text.
+    """
+    omitted = not text and not event.redacted
+    thought = SignedThought(text, event.signature, event.origin, omitted)
     signature = carried(thought, DIALECT)
     if event.redacted:
         return ReasoningDetail("reasoning.encrypted", data=signature)
-    return ReasoningDetail("reasoning.text", signature=signature)
+    return ReasoningDetail("reasoning.text", text, signature=signature)
 
 
 def details_of(thoughts: Sequence[SignedThought]) -> list[ReasoningDetail]:

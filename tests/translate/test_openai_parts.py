@@ -148,8 +148,6 @@ def test_a_stream_s_details_come_to_the_same() -> None:
     assert choices[-1]["finish_reason"] == "content_filter"
     details = list[dict[str, Any]]()
     for choice in choices:
-        if text := choice["delta"].get("reasoning_content"):
-            details.append({"type": "reasoning.text", "text": text})
         details += choice["delta"].get("reasoning_details", [])
     (message,) = decoded(
         {"role": "assistant", "content": "A", "reasoning_details": details}

@@ -148,6 +148,7 @@ class ChoiceDecoder:
         self._calls: list[int | str] = []  # what tells one from another, in order
         self.reason: str | None = None
         self._stop: str | None = None
+        self._named = False  # whether thoughts have a name of their own beside their details
 
     def read(self, choice: Choice) -> Iterator[Event]:
         message = choice.delta or choice.message or Message()
@@ -167,11 +168,15 @@ class ChoiceDecoder:
             self._stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
 
     def _thoughts(self, message: Message) -> Iterator[Event]:
-        """Yield thoughts; servers that tell of them by several names say the same by each."""
+        """Yield thoughts; servers that tell of them by several names say the same by each.
+
+        What is told of a thought by its end, with its signature, may have been told before.
+        """
         details = message.reasoning_details or []
-        texts = [each.text or each.summary or "" for each in details]
-        text = message.reasoning_content or message.reasoning or "".join(texts)
-        if text:
+        texts = "".join(each.text or each.summary or "" for each in details)
+        named = message.reasoning_content or message.reasoning
+        self._named = self._named or bool(named)
+        if text := named or ("" if self._named else texts):
             yield ReasoningDelta(self._choice, text)
         for each in details:
             if each.data:

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 from pydantic import TypeAdapter
 
-from bessemer.translate import anthropic
+from bessemer.translate import anthropic, ollama, openai_chat
 from bessemer.translate.anthropic_request import decode_request
 from bessemer.translate.chat import (
     AnswerStarted,
@@ -39,19 +39,22 @@ from bessemer.translate.openai_responses_request import decode_request as decode
 from bessemer.translate.parts import Document, Image, Part, SignedThought, Text, said
 from bessemer.translate.upstream.anthropic import UPSTREAM as ANTHROPIC
 from bessemer.translate.upstream.responses import UPSTREAM as RESPONSES
-from bessemer.translate.upstream.upstream import Upstream
+from bessemer.translate.upstream.table import UPSTREAMS
+from bessemer.translate.upstream.upstream import Format, Upstream
 from tests.translate.test_agents_of_families import Agent, claude_code, codex
 from tests.translate.upstream.answered import answer, told
 from tests.translate.upstream.sent import sent
 
 WHO = Identity("id", 5, "m")
-OFFICIAL: dict[str, TypeAdapter[Any]] = {
+OFFICIAL: dict[Format, TypeAdapter[Any]] = {
     "anthropic": TypeAdapter(MessageCreateParamsStreaming),
     "responses": TypeAdapter(ResponseCreateParamsStreaming),
 }
 DECODERS: dict[str, Callable[[bytes], Chat]] = {
     "anthropic": decode_request,
     "responses": lambda body: decode_responses(body).chat(),
+    "openai": openai_chat.decode_request,
+    "ollama": cast("Callable[[bytes], Chat]", ollama.CHAT.decode_request),
 }
 BOTH = pytest.mark.parametrize("upstream", [ANTHROPIC, RESPONSES], ids=lambda each: each.format)
 CALLS = ToolCall("a", "add", '{"a":1}'), ToolCall("b", "clock", "{}")
@@ -108,7 +111,7 @@ def test_a_conversation_is_read_as_it_was_sent(upstream: Upstream) -> None:
     assert plain(read) == plain(chat)
 
 
-@BOTH
+@pytest.mark.parametrize("upstream", UPSTREAMS.values(), ids=UPSTREAMS)
 @pytest.mark.parametrize("agent", [claude_code(), codex()], ids=["claude_code", "codex"])
 def test_sessions_of_agents_as_recorded(upstream: Upstream, agent: Agent) -> None:
     """What their tools, calls, results and texts are, in their order, whoever is asked."""
@@ -116,21 +119,24 @@ def test_sessions_of_agents_as_recorded(upstream: Upstream, agent: Agent) -> Non
         asked = agent.decode(body)
         chat = replace(asked, model="claude-opus-4-8")
         chat = replace(chat, options=replace(chat.options, stream=True))
-        out = sent(upstream, chat, OFFICIAL[upstream.format])
-        read = DECODERS[upstream.format](json.dumps(out).encode())
-        assert spoken(read) == spoken(chat)
+        if upstream.format in OFFICIAL:
+            sent(upstream, chat, OFFICIAL[upstream.format])
+        read = DECODERS[upstream.format](upstream.encode_request(chat, False))
+        has_ids = upstream.format != "ollama"
+        assert spoken(read, has_ids) == spoken(chat, has_ids)
         system = [m.text for m in read.messages if m.role == "system"]
         assert "\n".join(system) == "\n".join(m.text for m in chat.messages if m.role == "system")
         assert {tool.name for tool in read.offered} == {tool.name for tool in chat.offered}
-        assert read.reasoning.effort == chat.reasoning.effort
+        if upstream.format in OFFICIAL:
+            assert read.reasoning.effort == chat.reasoning.effort
 
 
-def spoken(chat: Chat) -> list[tuple[Any, ...]]:
+def spoken(chat: Chat, ids: bool = True) -> list[tuple[Any, ...]]:
     """Return what users, the assistant and tools say, all in a row by one of them as one."""
     turns: list[tuple[Any, ...]] = []
     for message in chat.messages:
-        calls = [(call.id, call.name, call.values) for call in message.calls]
-        about = message.role, message.result_of, calls
+        calls = [(call.id if ids else "", call.name, call.values) for call in message.calls]
+        about = message.role, message.result_of if ids else "", calls
         if message.role == "user" and turns and turns[-1][0] == "user":
             turns[-1] = (*about, f"{turns[-1][-1]}\n{message.text}")
         elif message.role != "system":
@@ -189,7 +195,22 @@ def codex_whole(said: Iterable[Event]) -> bytes:
     return encode_json(writing.body)
 
 
-STREAMS = {"anthropic": claude_stream, "responses": codex_stream}
+def chat_stream(said: Iterable[Event]) -> list[ServerEvent]:
+    stream = openai_chat.Stream(WHO, GenerationOptions(include_usage=True))
+    return [event for each in said for event in stream.encode(each)]
+
+
+def ollama_stream(said: Iterable[Event]) -> list[ServerEvent]:
+    stream = ollama.CHAT.stream(WHO, GenerationOptions())
+    return [event for each in said for event in stream.encode(each)]
+
+
+STREAMS: dict[Format, Callable[[Iterable[Event]], list[ServerEvent]]] = {
+    "anthropic": claude_stream,
+    "responses": codex_stream,
+    "openai": chat_stream,
+    "ollama": ollama_stream,
+}
 
 
 def read(upstream: Upstream, stream: Sequence[ServerEvent]) -> list[Event]:
@@ -200,11 +221,11 @@ def read(upstream: Upstream, stream: Sequence[ServerEvent]) -> list[Event]:
 
 
 @BOTH
-@pytest.mark.parametrize("client", STREAMS)
-def test_an_answer_is_read_as_it_was_told(upstream: Upstream, client: str) -> None:
+@pytest.mark.parametrize("client", OFFICIAL)
+def test_an_answer_is_read_as_it_was_told(upstream: Upstream, client: Format) -> None:
     """From a server of one format, told to a client of another, who might be a server too."""
     said = events(upstream.format)
-    again = read({"anthropic": ANTHROPIC, "responses": RESPONSES}[client], STREAMS[client](said))
+    again = read(UPSTREAMS[client], STREAMS[client](said))
     # Another dialect's signatures say whose they are; see test_origin.
     if client != upstream.format:
         signatures = {THOUGHT[upstream.format].signature, "blob"}
@@ -217,6 +238,21 @@ def _stripped(event: Event, signatures: set[str], origin: str) -> Event:
         return event
     (signature,) = (each for each in signatures if event.signature == f"{origin}:{each}")
     return ThoughtSigned(0, signature, event.redacted, origin)
+
+
+@BOTH
+@pytest.mark.parametrize("client", STREAMS)
+def test_any_client_is_told_the_same(upstream: Upstream, client: Format) -> None:
+    """It reads as the answer was, but for what its dialect has no place for."""
+    said = events(upstream.format)
+    answered, again = (
+        answer(each) for each in (said, read(UPSTREAMS[client], STREAMS[client](said)))
+    )
+    (was,), (is_now,) = answered.choices, again.choices
+    assert (is_now.text, is_now.reasoning, is_now.reason) == (was.text, was.reasoning, was.reason)
+    calls = [[(call.name, call.values) for call in each.calls] for each in (was, is_now)]
+    assert calls[0] == calls[1]
+    assert (again.usage.prompt, again.usage.completion) == (END.prompt, END.completion)
 
 
 @BOTH
