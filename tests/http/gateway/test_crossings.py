@@ -143,7 +143,7 @@ def _blocks(blocks: list[Any]) -> dict[str, Any]:
 
 def _anthropic_stream(answer: bytes) -> dict[str, Any]:
     blocks: list[Any] = []
-    arguments, end = "", ""
+    arguments, end, name = "", "", None
     for name, data in events(io.BytesIO(answer)):
         if name == "content_block_start":
             blocks.append(dict(data["content_block"]))
