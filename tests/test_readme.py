@@ -214,6 +214,7 @@ SLOW = (
     "python -m bessemer.bench.serving.grammars",
     "python -m bessemer.bench.serving.long_prompts",
     "python -m bessemer.bench.serving.streaming",
+    "python -m bessemer.bench.serving.gateway",
 )  # fmt: skip
 # Why others are not run, by a pattern of theirs; the first that fits counts.
 NOT_RUN = {

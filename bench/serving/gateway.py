@@ -258,7 +258,8 @@ class Crowd(asyncio.Protocol):
     data: bytearray = field(default_factory=bytearray)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).write(self.request)
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -269,6 +270,7 @@ class Crowd(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
+        self._transport.close()
         if not self.over.done():
             self.over.set_result(len(STAMP.findall(self.data)))
 

@@ -58,13 +58,11 @@ async def relayed(remote: Remote, model: str, request: HttpRequest, path: str) -
     status, headers = exchange.status, passed_down(exchange.headers)
     kind = (exchange.header(b"content-type") or b"").partition(b";")[0].strip().lower()
     if status < 300 and kind in STREAMED:
-        stream = _Stream(exchange, STREAMED[kind])
+        stream = _Stream(exchange, STREAMED[kind], remote.keyless_bytes)
         return StreamingResponse(stream.chunks(), status, headers, FAILURES.get(path, _openai))
     with closing(exchange):
         answer = await exchange.read(LARGEST)
-    if status >= 400 and provider.api_key:
-        answer = answer.replace(provider.api_key.encode(), b"***")  # which some repeat
-    return Response(status, answer, headers)
+    return Response(status, remote.keyless_bytes(answer), headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +71,16 @@ class _Stream:
 
     exchange: Exchange
     ends: tuple[bytes, ...]
+    keyless: Callable[[bytes], bytes]
     held: bytearray = field(default_factory=bytearray)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         with closing(self.exchange):
             while piece := await self.exchange.piece():
                 if whole := self._whole(piece):
-                    yield whole
+                    yield self.keyless(whole)
             if self.held:
-                yield bytes(self.held)
+                yield self.keyless(bytes(self.held))
 
     def _whole(self, piece: bytes) -> bytes:
         """Return what is whole by now; keep the rest back, unless it is large."""

@@ -13,6 +13,7 @@ from .headers import asking, retry_after
 from .provider import Provider
 
 ERROR = 2**20  # bytes of an answer that is an error
+SECRET, HIDDEN = 12, "***"  # characters of a key that is one, and what stands for it
 VERSIONED = re.compile(r"/v\d[^/]*(/|$)")  # a base URL that says the version of its API
 
 
@@ -60,9 +61,20 @@ class Remote:
         return refusal
 
     def keyless(self, text: str) -> str:
-        """Return what a provider says of an error without its key, which some repeat."""
-        key = self.provider.api_key
-        return text.replace(key, "***") if key else text
+        """Return what a provider says without its key, which some repeat."""
+        key = self._secret
+        return text.replace(key, HIDDEN) if key and key in text else text
+
+    def keyless_bytes(self, data: bytes) -> bytes:
+        """Return the same of bytes, which are mostly as they were."""
+        key = self._secret.encode()
+        return data.replace(key, HIDDEN.encode()) if key and key in data else data
+
+    @property
+    def _secret(self) -> str:
+        """The key, unless it is a word that servers without keys are given as one."""
+        key = self.provider.api_key or ""
+        return key if len(key) >= SECRET else ""
 
     def interrupt(self, refusal: Refusal) -> None:
         self.client.interrupt(refusal)

@@ -30,11 +30,15 @@ def serving(
     dialects: dict[str, Dialect] | None = None,
     kept: KeptResponses | None = None,
     keys: Sequence[str] = (),
+    written: io.BytesIO | None = None,
 ) -> Iterator[int]:
-    """Yield the port of a server of these models, with dialects of its own beside the usual."""
+    """Yield the port of a server of these models, with dialects of its own beside the usual.
+
+    Its log is `written`.
+    """
     backends = Backends({model.name: model for model in models})
     routes = endpoints(backends, {**DIALECTS, **(dialects or {})}, kept=kept)
-    with Log("info", io.BytesIO()) as log:
+    with Log("info", written or io.BytesIO()) as log:
         app = Application(
             RouteTable(routes), Auth(keys), RateLimit(0), Cors(()), log, Hosts(("*",))
         )

@@ -27,7 +27,8 @@ LOOPS: list[Any] = [asyncio.new_event_loop, uvloop.new_event_loop]
 
 def settings(url: str, **changes: Any) -> Provider:
     about: dict[str, Any] = {"connect_timeout": 20.0, "first_byte_timeout": 20.0}
-    return Provider(name="far", url=url, **(about | {"idle_timeout": 20.0} | changes))
+    about |= {"idle_timeout": 20.0} | changes
+    return Provider(name="far", url=url, **about)
 
 
 def run(work: Callable[[HttpClient], Awaitable[Result]], url: str, **changes: Any) -> Result:
@@ -231,7 +232,10 @@ def test_codings_are_undone_in_any_pieces(coding: bytes, code: Callable[[bytes],
 
 
 def test_time_is_bounded_until_an_answer_begins_and_between_its_pieces() -> None:
-    late, _ = refused(lambda asked, wire: wire.closed() and None, first_byte_timeout=0.05)
+    def mute(asked: Asked, wire: Wire) -> None:
+        wire.closed()
+
+    late, _ = refused(mute, first_byte_timeout=0.05)
     assert (late.status, late.code) == (504, "timeout")
     assert late.message == "The provider 'far' did not begin to answer for 0.05 seconds."
 

@@ -130,12 +130,12 @@ def test_errors_go_through_with_status_body_and_headers() -> None:
 
 def test_a_key_that_an_error_repeats_is_not_shown() -> None:
     def script(asked: Asked, wire: Wire) -> None:
-        wire.answer(b'{"error": "sk-secret is wrong"}', "401 Unauthorized")
+        wire.answer(b'{"error": "sk-secret-0123 is wrong"}', "401 Unauthorized")
 
-    with provider(script) as fake, serving(remote(fake.url, api_key="sk-secret")) as port:
+    with provider(script) as fake, serving(remote(fake.url, api_key="sk-secret-0123")) as port:
         status, _, answer = ask(port, "/v1/chat/completions", BODY)
     assert (status, answer) == (401, b'{"error": "*** is wrong"}')
-    assert fake.asked[0].headers["authorization"] == "Bearer sk-secret"
+    assert fake.asked[0].headers["authorization"] == "Bearer sk-secret-0123"
 
 
 def breaks(asked: Asked, wire: Wire) -> None:

@@ -54,11 +54,11 @@ def test_base_urls_are_given_with_a_version_and_without(url: str, path: str, tar
 
 def test_a_key_that_a_provider_repeats_is_not_shown() -> None:
     def script(asked: Asked, wire: Wire) -> None:
-        wire.answer(b"Incorrect API key: sk-secret.", "401 Unauthorized")
+        wire.answer(b"Incorrect API key: sk-secret-0123.", "401 Unauthorized")
 
-    found = refusal(script, Chat("m", HI), api_key="sk-secret")
+    found = refusal(script, Chat("m", HI), api_key="sk-secret-0123")
     assert found.message == "Incorrect API key: ***."
-    told = broken_stream(BEGUN, frames({"error": "sk-secret is over"}), end=Wire.end)
-    assert refusal(told, Chat("m", HI, STREAM), api_key="sk-secret").message == "*** is over"
-    assert "secret" not in repr(Provider(name="far", url="x", api_key="sk-secret"))
-    assert "secret" not in repr(Chat("m", HI, key="sk-secret"))
+    told = broken_stream(BEGUN, frames({"error": "sk-secret-0123 is over"}), end=Wire.end)
+    assert refusal(told, Chat("m", HI, STREAM), api_key="sk-secret-0123").message == "*** is over"
+    assert "secret" not in repr(Provider(name="far", url="x", api_key="sk-secret-0123"))
+    assert "secret" not in repr(Chat("m", HI, key="sk-secret-0123"))
