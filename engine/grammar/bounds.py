@@ -1,4 +1,4 @@
-"""Numbers in JSON schemas, brought within what llguidance can follow.
+"""Numbers and patterns in JSON schemas, brought within what llguidance can follow.
 
 It reads bounds as binary64 and counts in 64 bits: beyond them it lets through what is out of
 bounds, or ends the process. The states of a multiple are as many as its value.
@@ -31,7 +31,7 @@ def within_reach(schema: Any) -> Any:
     """Return a schema that lets nothing more through, and whose numbers can be followed.
 
     Raises BoundError for one that leaves nothing. A lenient one, as llguidance is told, may lose
-    bounds and multiples.
+    bounds, multiples and patterns.
     """
     guidance = schema.get("x-guidance") if isinstance(schema, dict) else None
     lenient = isinstance(guidance, dict) and guidance.get("lenient") is True
@@ -99,7 +99,11 @@ class _Numbers:
         }
 
     def _stays(self, key: str, value: Any) -> bool:
-        if not self._lenient or isinstance(value, bool) or not isinstance(value, int | float):
+        if not self._lenient:
+            return True
+        if key == "pattern" and isinstance(value, str):
+            return _is_pattern(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return True
         if key == "multipleOf":
             return self._multiples_stay
@@ -115,6 +119,17 @@ class _Numbers:
         if key == "multipleOf" and 0 < value < math.inf:
             self._multiples.append(value)
         return _bound(key, value, SIDES[key]) if key in SIDES else value
+
+
+def _is_pattern(regex: str) -> bool:
+    """Return whether a regular expression has nothing that llguidance never follows: look-around.
+
+    One that is none stays, so that its mistake is told.
+    """
+    from llguidance import LLMatcher  # here: a model that is asked for no grammar does without
+
+    grammar = {"json_schema": {"type": "string", "pattern": regex}}
+    return "not supported" not in LLMatcher.validate_grammar(json.dumps({"grammars": [grammar]}))
 
 
 def _bound(key: str, value: int | float, side: int) -> int | float:

@@ -12,6 +12,7 @@ from ..request import AnswerMarks, Constraint, Refusal
 from .bounds import embedded
 from .circles import Circle, Closers, kind_of
 from .definition import DefinitionError, grammar_of
+from .trial import Trial
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 SYMBOLS = 50_000  # of a grammar, of which an object of 2,000 properties has less
 STATES = 20_000  # of its lexer, 1 to 2 KB each
 FUEL = 50_000  # of its lexer in one step, which is a few milliseconds
+STACK = 2**26  # bytes that the compiler may take for rules within rules: reserved, seldom used
 JSON = {"json_schema", "json_object", "lark"}  # Lark is what calls of tools are held to
+TOO_DEAR = "is beyond what can be followed"
 SHOWN = 300  # characters of what llguidance says
 
 # What llguidance says -> what a caller is told, which goes on from the name of the field.
@@ -34,7 +37,7 @@ REASONS = (
     (r"Unknown format: (.*)", 'has a "format" that cannot be kept to: {}'),
     (r"failed to compile JSON schema: (.{1,200})", "has a schema that is not valid: {}"),
     (r"NoExtensionBias", "is a grammar that no text fulfils"),
-    (r"panic: .*", "is beyond what can be followed"),
+    (r"panic: .*|Unable to determine if regex is empty.*", TOO_DEAR),
     (r"(?:schema too large|grammar size .*too big|Current row has).*", "is too large"),
 )
 
@@ -65,7 +68,9 @@ class Compiler:
         specials = {name: token for token, name in tokenizer.special_names.items()}
         known = lambda name: tokenizer.id_of(name) is not None  # noqa: E731
         grammar = grammar_of(constraint, marks, specials, known)
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+        if not self._trial.passes(grammar):
+            raise DefinitionError(TOO_DEAR)
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=parser_limits())
         matcher.compute_bitmask()  # what is too much for the first token fails here
         if matcher.is_error():
             raise DefinitionError(_reason(matcher.get_error()))
@@ -104,15 +109,20 @@ class Compiler:
         return Vocabulary(self.tokenizer, self.size).build()
 
     @cached_property
-    def _limits(self) -> "LLParserLimits":
-        from llguidance import LLParserLimits
+    def _trial(self) -> Trial:
+        return Trial()
 
-        return LLParserLimits(
-            max_grammar_size=SYMBOLS,
-            max_lexer_states=STATES,
-            step_lexer_fuel=FUEL,
-            verbose_errors=False,
-        )
+
+def parser_limits() -> "LLParserLimits":
+    """Return llguidance's bounds."""
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        max_grammar_size=SYMBOLS,
+        max_lexer_states=STATES,
+        step_lexer_fuel=FUEL,
+        verbose_errors=False,
+    )
 
 
 def _reason(error: str) -> str:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..request import AnswerMarks, Constraint, Refusal, Request
 from .answer_grammar import AnswerGrammar
-from .compiler import Compiler
+from .compiler import STACK, Compiler
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-STACK = 2**26  # bytes that the compiler may take for rules within rules: reserved, seldom used
 ENTRIES, CHARACTERS = 64, 2**20  # of the grammars that are kept, at most
 
 Key = tuple[Constraint, AnswerMarks | None]

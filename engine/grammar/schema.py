@@ -47,7 +47,8 @@ class _References:
             options = _listed(schema, name)
             if options and not any(map(self._ends, options)):
                 return False
-        return all(map(self._ends, _members(schema))) if kind in ("object", "array") else True
+        kinds = kind if isinstance(kind, list) and kind else [kind]
+        return any(all(map(self._ends, _members(schema, each))) for each in kinds)
 
     def _reference_ends(self, reference: str) -> bool:
         if reference in self.finite:
@@ -60,13 +61,18 @@ class _References:
         return reference in self.finite
 
 
-def _members(schema: Mapping[str, Any]) -> list[Any]:
-    """List what an object or an array cannot be without."""
-    if schema["type"] == "object":
+def _members(schema: Mapping[str, Any], kind: Any) -> list[Any]:
+    """List what a value of a kind cannot be without."""
+    if kind == "object":
         properties = schema.get("properties")
         properties = properties if isinstance(properties, Mapping) else {}
         required = [name for name in _listed(schema, "required") if isinstance(name, str)]
-        return [properties[name] for name in required if name in properties]
+        out = [properties[name] for name in required if name in properties]
+        others = len(out) < len(required) or (not properties and schema.get("minProperties"))
+        others = others and "additionalProperties" in schema and "patternProperties" not in schema
+        return [*out, schema["additionalProperties"]] if others else out
+    if kind != "array":
+        return []
     least = schema.get("minItems")
     least = max(least, 0) if isinstance(least, int) else 0
     first = _listed(schema, "prefixItems")

@@ -86,6 +86,16 @@ def test_a_lenient_schema_loses_what_cannot_be_followed() -> None:
     assert lark_within_reach(lark) == f"start: %json {json.dumps(left | guidance)}"
 
 
+def test_a_lenient_schema_loses_patterns_that_look_around() -> None:
+    guidance = {"x-guidance": {"lenient": True}}
+    patterns = ["^(?=.*a)b", r"(a)\1", "^a$", "(", "(?<!a)b"]
+    schema = {"properties": {"pattern": {}, **{p: {"pattern": p} for p in patterns}}}
+    left = {"properties": {"pattern": {}, **{p: {} for p in patterns}}}
+    left["properties"] |= {p: {"pattern": p} for p in ("^a$", "(")}
+    assert within_reach(schema | guidance) == left | guidance
+    assert within_reach(schema) == schema
+
+
 def test_names_and_values_are_no_bounds() -> None:
     far: Any = {"minimum": 1e30, "multipleOf": 10**9, "a": -(10**40)}
     schema: Any = {"properties": {"minimum": {"const": far}, "enum": {"minimum": -(2**70)}}}

@@ -20,6 +20,16 @@ def defined(schema: Any, **defs: Any) -> Any:
 
 
 ENDLESS = {
+    "of a listed type": {"type": ["object"], "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+    "of two types": {
+        "type": ["object", "array"],
+        "properties": {"a": {"$ref": "#"}},
+        "required": ["a"],
+        "items": {"$ref": "#"},
+        "minItems": 1,
+    },
+    "by another name": {"type": "object", "required": ["a"], "additionalProperties": {"$ref": "#"}},
+    "by any name": {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "#"}},
     "itself": {"$ref": "#"},
     "a circle": defined(NODE, a={"$ref": "#/$defs/b"}, b=NODE),
     "a required member": defined(NODE, a=LIST),
@@ -39,6 +49,15 @@ ENDLESS = {
     "escaped": {"$ref": "#/$defs/a~1b%20c", "$defs": {"a/b c": {"$ref": "#"}}},
 }
 FINITE = {
+    "or null": {"type": ["object", "null"], "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+    "of no type": {"properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+    "any names": {"type": "object", "additionalProperties": {"$ref": "#"}},
+    "a name and others": {
+        "type": "object",
+        "properties": {"a": {}},
+        "required": ["a"],
+        "additionalProperties": {"$ref": "#"},
+    },
     "true": True,
     "no object": 5,
     "a tree": {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#"}}}},
