@@ -114,3 +114,12 @@ def test_keys_are_found_and_shown() -> None:
     assert has(document, "a[].b") and has(document, "a[].*.e") and has(document, "*")
     assert not has(document, "a.b") and not has(document, "a[].b.c") and not has(document, "b")
     assert shown(("a", 1, "c d", "e.f")) == 'a[1]."c d"."e.f"'
+
+
+def test_a_default_with_a_mistake_is_left_out_whole() -> None:
+    """Its model alone would be one of this server's."""
+    draft = Draft()
+    draft.put(("default", "provider"), "nobody", ("p",))
+    draft.put(("default", "model"), "m", ("m",))
+    draft.finished()
+    assert draft.tables() == {} and set(draft.left) == {("p",), ("m",)}
