@@ -52,8 +52,10 @@ def load(path: Path) -> dict[str, Any]:
             plain: dict[str, Any] = _Plain(path).of(values)
             return plain
     if len(notations) > 1:
-        raise UsageError(f"{path} is no table in JSON, TOML or YAML")
-    raise UsageError(f"{path} is no {'table in ' * (not problem)}{notation}{problem}")
+        problem = ""  # of the last that was tried, which may not be the one that was meant
+    raise UsageError(
+        f"{path} is no {'' if problem else 'table in '}{' or '.join(notations)}{problem}"
+    )
 
 
 def _text(path: Path) -> str:

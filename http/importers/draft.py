@@ -87,14 +87,21 @@ class Draft:
             self._names[table, name] = free
         return self._names[table, name]
 
+    def claim(self, table: str, names: Iterable[Any]) -> None:
+        """Let names that are allowed here be nobody else's: clients ask by them."""
+        for name in names:
+            if isinstance(name, str) and _allowed(table, name) == name:
+                self.name(table, name)
+
     def model(self, path: Any, name: str | None, source: Key) -> tuple[str, Key]:
         """Carry a model over, once for each path; return what it is called here, and its key.
 
         A name that is not its own leads to it as an alias; without one it goes by its path's.
         """
-        own = name and re.sub(r"[=/\s]+", "-", name).strip("-")
-        key: Key = ("models", len(self._models))
-        own, key = self._models.setdefault(str(path), (own, key))
+        if str(path) not in self._models:
+            own = None if name is None else self.name("models", name)
+            self._models[str(path)] = own, ("models", len(self._models))
+        own, key = self._models[str(path)]
         self.put((*key, "path"), path, source)
         if own is not None:
             self.put((*key, "name"), own, source)
@@ -246,6 +253,8 @@ def _fits(key: Key, steps: Iterable[str | int]) -> bool:
 
 
 def _allowed(table: str, name: str) -> str:
+    if table == "models":
+        return re.sub(r"[=/\s]+", "-", name).strip("-") or "unnamed"
     if table not in NAMED:
         return name
     allowed = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._") or "unnamed"

@@ -103,10 +103,11 @@ RULES: Rules = {
 
 def carry(draft: Draft, document: dict[str, Any]) -> None:
     """Carry over a file; the auto-router's model is one of the server's, listed or not."""
-    draft.carry(document, RULES)
     router, listed = document.get("auto_router"), document.get("models")
-    model = router.get("model") if isinstance(router, dict) and router.get("enabled") else None
     tables = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    draft.claim("models", (each.get("name") for each in tables))
+    draft.carry(document, RULES)
+    model = router.get("model") if isinstance(router, dict) and router.get("enabled") else None
     known = {str(each.get(key)) for each in tables for key in ("path", "name")}
     if isinstance(model, str) and model not in known:
         draft.model(model, None, ("auto_router", "model"))

@@ -30,6 +30,8 @@ def carry(draft: Draft, document: dict[str, Any]) -> None:
     macros = document.get("macros")
     whole = _expanded(document, macros if isinstance(macros, dict) else {})
     last = sorted(whole, key=lambda key: key == "selectors")  # which name what others are
+    for here, there in (("models", "models"), ("tiers", "selectors")):
+        draft.claim(here, names if isinstance(names := whole.get(there), dict) else ())
     draft.carry({key: whole[key] for key in last}, RULES)
 
 

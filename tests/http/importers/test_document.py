@@ -54,7 +54,7 @@ MISTAKES: list[tuple[str, str | bytes, str]] = [
         for a, b in zip("abcdefg", "bcdefgh", strict=True)
     ), "is too much for a file of settings"),
     ("a.yaml", "\x00", "is no YAML"),
-    ("words", "some words", "is no table in JSON, TOML or YAML"),
+    ("words", "some words", "is no table in JSON or TOML or YAML"),
     ("a.toml", b"a = '\xff'", "is not UTF-8 (at byte 5)"),
 ]  # fmt: skip
 

@@ -91,10 +91,13 @@ def test_models_are_there_once_for_each_path() -> None:
     assert draft.model("p", "org/a b", ("1",)) == ("org-a-b", ("models", 0))
     assert draft.model("p", "again", ("2",)) == ("org-a-b", ("models", 0))
     assert draft.model("q", None, ("3",)) == ("q", ("models", 1))
+    assert draft.model("r", "org-a-b", ("4",)) == ("org-a-b-2", ("models", 2))
     assert draft.tables() == {
-        "models": [{"path": "p", "name": "org-a-b"}, {"path": "q"}],
-        "aliases": {"org/a b": "org-a-b", "again": "org-a-b"},
-    }
+        "models": [
+            {"path": "p", "name": "org-a-b"}, {"path": "q"}, {"path": "r", "name": "org-a-b-2"},
+        ],
+        "aliases": {"org/a b": "org-a-b", "again": "org-a-b", "org-a-b": "org-a-b-2"},
+    }  # fmt: skip
     assert [draft.leads(name) for name in ("again", "q", "a/b")] == ["org-a-b", "q", None]
 
 
@@ -111,3 +114,12 @@ def test_keys_are_found_and_shown() -> None:
     assert has(document, "a[].b") and has(document, "a[].*.e") and has(document, "*")
     assert not has(document, "a.b") and not has(document, "a[].b.c") and not has(document, "b")
     assert shown(("a", 1, "c d", "e.f")) == 'a[1]."c d"."e.f"'
+
+
+def test_a_default_with_a_mistake_is_left_out_whole() -> None:
+    """Its model alone would be one of this server's."""
+    draft = Draft()
+    draft.put(("default", "provider"), "nobody", ("p",))
+    draft.put(("default", "model"), "m", ("m",))
+    draft.finished()
+    assert draft.tables() == {} and set(draft.left) == {("p",), ("m",)}

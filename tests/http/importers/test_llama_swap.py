@@ -182,6 +182,16 @@ def test_names_lead_where_they_led(tmp_path: Path) -> None:
         assert router.decide(name).targets == tuple(targets), name
 
 
+def test_a_name_is_no_other_model_s(tmp_path: Path) -> None:
+    """Whoever asks for a-b gets what was called so, wherever it stands in the file."""
+    models = 'models: {"a/b": {cmd: vllm serve p}, a-b: {cmd: vllm serve q}}\n'
+    selectors = 'selectors: {"s t": {targets: [a/b]}, s-t: {targets: [a-b]}}\n'
+    tables, _, _ = imported(tmp_path, "config.yaml", selectors + models)
+    assert {each["name"]: each["path"] for each in tables["models"]} == {"a-b-2": "p", "a-b": "q"}
+    assert tables["aliases"] == {"a/b": "a-b-2", "s t": "s-t-2"}
+    assert tables["tiers"] == {"s-t-2": {"targets": ["a-b-2"]}, "s-t": {"targets": ["a-b"]}}
+
+
 def test_macros_that_hold_themselves_end(tmp_path: Path) -> None:
     many = "${a}" * 2000
     text = f'macros: {{a: "{many}"}}\nmodels: {{m: {{cmd: "llama-server -m ${{a}}"}}}}\n'
