@@ -313,7 +313,7 @@ def _message(message: InputMessage, place: str) -> Message:
         calls,
         "" if message.role == "function" else message.tool_call_id,
         in_parts=in_parts,
-        signed=thoughts_of(message.reasoning_details or ()),
+        signed=thoughts_of(message.reasoning_details or (), reasoning),
     )
 
 

@@ -4,6 +4,7 @@ https://openrouter.ai/docs: reasoning tokens
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
@@ -104,15 +105,28 @@ def _file(file: File, place: str, about: dict[str, Any]) -> Document:
     return titled_file(data, file.filename, f"{place}.file_data", **about)
 
 
-def thoughts_of(details: Sequence[InputDetail]) -> tuple[SignedThought, ...]:
-    """Return the thoughts that come back with what proves who made them."""
+def thoughts_of(
+    details: Sequence[InputDetail], reasoning: str | None = None
+) -> tuple[SignedThought, ...]:
+    """Return the thoughts that come back with what proves who made them.
+
+    Streams tell the texts as `reasoning`: a client that gathers details alone has only signatures.
+    That of one thought is its text; without a text, what was no redacted thought is an omitted one.
+    """
+    one = sum(bool(each.signature) for each in details) == 1
+    alone = reasoning if one and not any(each.text for each in details) else None
     found: list[SignedThought] = []
     text = ""
     for each in details:
         text += each.text or ""
-        if each.data or each.signature:
-            found.append(brought(text, each.data or each.signature or "", DIALECT))
-            text = ""
+        if each.data:
+            found.append(brought("", each.data, DIALECT))
+        elif each.signature:
+            thought = brought(text or alone or "", each.signature, DIALECT)
+            found.append(replace(thought, omitted=not thought.text))
+        else:
+            continue
+        text = ""
     return tuple(found)
 
 
@@ -129,7 +143,7 @@ def details_of(thoughts: Sequence[SignedThought]) -> list[ReasoningDetail]:
     """Return the thoughts of a whole answer that its server would have back as they were."""
     return [
         ReasoningDetail("reasoning.text", each.text, UNSET, carried(each, DIALECT))
-        if each.text
+        if each.text or each.omitted
         else ReasoningDetail("reasoning.encrypted", data=carried(each, DIALECT))
         for each in thoughts
     ]

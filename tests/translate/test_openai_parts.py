@@ -115,6 +115,8 @@ THOUGHTS = (
     SignedThought("Hm.", "sig", "openai"),
     SignedThought("Well.", "claude", "anthropic"),
     SignedThought("", "sealed", "responses"),
+    SignedThought("", "all", "openai", omitted=True),
+    SignedThought("", "whole", "anthropic", omitted=True),
 )
 
 
@@ -124,7 +126,8 @@ def test_signed_thoughts_go_to_a_client_and_come_back_with_whose_they_are() -> N
     ChatCompletion.model_validate(body)
     details = body["choices"][0]["message"]["reasoning_details"]
     assert [each["type"] for each in details] == [
-        "reasoning.text", "reasoning.text", "reasoning.encrypted"
+        "reasoning.text", "reasoning.text", "reasoning.encrypted", "reasoning.text",
+        "reasoning.text",
     ]  # fmt: skip
     (message,) = decoded(
         {"role": "assistant", "content": "A", "reasoning_details": details}
@@ -137,7 +140,7 @@ def test_a_stream_s_details_come_to_the_same() -> None:
     events: list[Event] = [AnswerStarted(Usage(1, 0))]
     for thought in THOUGHTS:
         events += [ReasoningDelta(0, thought.text)] if thought.text else []
-        redacted = not thought.text
+        redacted = not (thought.text or thought.omitted)
         events.append(ThoughtSigned(0, thought.signature, redacted, thought.origin))
     events += [TextDelta(0, "A"), Finish(0, "refusal"), Done(Usage(1, 2))]
     sent = [each for event in events for each in stream.encode(event) if not each.mark]
@@ -155,3 +158,24 @@ def test_a_stream_s_details_come_to_the_same() -> None:
         {"role": "assistant", "content": "A", "reasoning_details": details}
     ).messages
     assert message.signed == THOUGHTS
+
+
+def test_a_client_that_gathers_details_alone_brings_no_redacted_thought() -> None:
+    """A stream's have signatures; the text is in `reasoning`, of one thought as it was signed."""
+    text = {"type": "reasoning.text", "signature": "anthropic:sig"}
+    turn = {"role": "assistant", "content": "A"}
+
+    def signed(**more: Any) -> tuple[SignedThought, ...]:
+        (message,) = decoded({**turn, **more}).messages
+        return message.signed
+
+    said, unsaid = SignedThought("Hm.", "sig", "anthropic"), SignedThought("", "sig", "anthropic")
+    omitted = SignedThought("", "sig", "anthropic", True)
+    assert signed(reasoning_details=[text], reasoning="Hm.") == (said,)
+    assert signed(reasoning_details=[text], reasoning_content="Hm.") == (said,)
+    assert signed(reasoning_details=[text]) == (omitted,)
+    assert signed(reasoning_details=[text, text], reasoning="Hm.") == (omitted, omitted)
+    sealed = {"type": "reasoning.encrypted", "data": "anthropic:sig"}
+    assert signed(reasoning_details=[sealed], reasoning="Hm.") == (unsaid,)
+    summary = {"type": "reasoning.summary", "text": "Hm."}
+    assert signed(reasoning_details=[summary, sealed]) == (unsaid,)
