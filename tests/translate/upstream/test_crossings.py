@@ -10,7 +10,7 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 from pydantic import TypeAdapter
 
-from bessemer.translate import anthropic
+from bessemer.translate import anthropic, ollama, openai_chat
 from bessemer.translate.anthropic_request import decode_request
 from bessemer.translate.chat import (
     AnswerStarted,
@@ -32,13 +32,15 @@ from bessemer.translate.chat import (
     ToolChoice,
     Usage,
 )
-from bessemer.translate.dialect import ServerEvent
+from bessemer.translate.dialect import Dialect, ServerEvent
 from bessemer.translate.openai_responses import ResponseWriter, encode_piece
 from bessemer.translate.openai_responses_body import encode_json
 from bessemer.translate.openai_responses_request import decode_request as decode_responses
 from bessemer.translate.parts import Document, Image, Part, SignedThought, Text, said
 from bessemer.translate.upstream.anthropic import UPSTREAM as ANTHROPIC
+from bessemer.translate.upstream.openai_chat import UPSTREAM as OPENAI_CHAT
 from bessemer.translate.upstream.responses import UPSTREAM as RESPONSES
+from bessemer.translate.upstream.table import UPSTREAMS
 from bessemer.translate.upstream.upstream import Upstream
 from tests.translate.test_agents_of_families import Agent, claude_code, codex
 from tests.translate.upstream.answered import answer, told
@@ -54,12 +56,16 @@ DECODERS: dict[str, Callable[[bytes], Chat]] = {
     "responses": lambda body: decode_responses(body).chat(),
 }
 BOTH = pytest.mark.parametrize("upstream", [ANTHROPIC, RESPONSES], ids=lambda each: each.format)
+SIGNING = pytest.mark.parametrize(
+    "upstream", [ANTHROPIC, RESPONSES, OPENAI_CHAT], ids=lambda each: each.format
+)
 CALLS = ToolCall("a", "add", '{"a":1}'), ToolCall("b", "clock", "{}")
 PNG = Image(media_type="image/png", data=b"\x89PN")
 PDF = Document(media_type="application/pdf", data=b"%PDF", title="A.pdf")
 THOUGHT = {
     "anthropic": SignedThought("Hm.", "EqQBCgIYAh" * 4, "anthropic"),
     "responses": SignedThought("Hm.", "gAAAAAB", "responses"),
+    "openai": SignedThought("Hm.", "signed", "openai"),
 }
 
 
@@ -189,7 +195,19 @@ def codex_whole(said: Iterable[Event]) -> bytes:
     return encode_json(writing.body)
 
 
-STREAMS = {"anthropic": claude_stream, "responses": codex_stream}
+def stream_of(dialect: Dialect) -> Callable[[Iterable[Event]], list[ServerEvent]]:
+    def stream(said: Iterable[Event]) -> list[ServerEvent]:
+        telling = dialect.stream(WHO, GenerationOptions(stream=True, include_usage=True))
+        return [event for each in said for event in telling.encode(each)]
+
+    return stream
+
+
+STREAMS = {
+    "anthropic": claude_stream,
+    "responses": codex_stream,
+    "openai": stream_of(openai_chat.DIALECT),
+}
 
 
 def read(upstream: Upstream, stream: Sequence[ServerEvent]) -> list[Event]:
@@ -199,17 +217,27 @@ def read(upstream: Upstream, stream: Sequence[ServerEvent]) -> list[Event]:
     return told(out)
 
 
-@BOTH
+@SIGNING
 @pytest.mark.parametrize("client", STREAMS)
 def test_an_answer_is_read_as_it_was_told(upstream: Upstream, client: str) -> None:
     """From a server of one format, told to a client of another, who might be a server too."""
     said = events(upstream.format)
-    again = read({"anthropic": ANTHROPIC, "responses": RESPONSES}[client], STREAMS[client](said))
+    again = read(UPSTREAMS[client], STREAMS[client](said))
     # Another dialect's signatures say whose they are; see test_origin.
     if client != upstream.format:
         signatures = {THOUGHT[upstream.format].signature, "blob"}
         again = [_stripped(event, signatures, upstream.format) for event in again]
     assert again[1:] == [*said[1:]]  # the first has what its server knows so far
+
+
+@SIGNING
+def test_a_client_of_ollama_s_is_told_all_but_signatures(upstream: Upstream) -> None:
+    """It has calls whole, and no words for what of a prompt was cached or of an answer thought."""
+    said = events(upstream.format)
+    again = answer(read(UPSTREAMS["ollama"], stream_of(ollama.CHAT)(said)))
+    (choice,), (expected,) = again.choices, answer(said).choices
+    assert choice == replace(expected, signed=())
+    assert again.usage == Usage(END.prompt, END.completion)
 
 
 def _stripped(event: Event, signatures: set[str], origin: str) -> Event:
@@ -219,18 +247,19 @@ def _stripped(event: Event, signatures: set[str], origin: str) -> Event:
     return ThoughtSigned(0, signature, event.redacted, origin)
 
 
-@BOTH
+@SIGNING
 def test_a_whole_answer_is_the_same(upstream: Upstream) -> None:
     said = events(upstream.format)
     bodies = {
         "anthropic": lambda: anthropic.encode_response(answer(said), WHO),
         "responses": lambda: codex_whole(said),
+        "openai": lambda: openai_chat.encode_response(answer(said), WHO),
     }
     body = bodies[upstream.format]()
     assert answer(upstream.decode_response(body)) == answer(said)
 
 
-@BOTH
+@SIGNING
 @pytest.mark.parametrize("reason", ["stop", "length", "refusal"])
 def test_ends(upstream: Upstream, reason: str) -> None:
     said = (AnswerStarted(Usage(0, 0)), TextDelta(0, "a"), Finish(0, reason), Done(END))
