@@ -225,6 +225,7 @@ NOT_RUN = {
     r".*(--capture|kernels (bench|compile))": "a Mac",
     r"bessemer config (schema >|import)":
         "a file is written; tests/http/gateway/test_config_command.py has it",
+    r"bessemer route NAME": "a name in the text; tests/http/gateway/test_commands.py has it",
     r"bessemer kernels export": "it takes minutes; test_export.py has it",
     r".*(--html|bench html)": "matplotlib, which is an extra; test_cli.py has the page",
     r".*(softcap)": "the kernel that a reader has written by then",

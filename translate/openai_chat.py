@@ -1,5 +1,6 @@
 """OpenAI's chat completions: request to Chat, answer and events to JSON."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
@@ -211,6 +212,7 @@ class Stream(ChunkStream):
     def __init__(self, identity: Identity, options: GenerationOptions) -> None:
         super().__init__(identity, options)
         self._introduced = set[int]()  # choices whose role is said
+        self._thoughts = defaultdict[int, list[str]](list)  # of choices, so far as none is signed
 
     def _nothing(self, choice: int) -> ChunkChoice:
         """Return an empty delta. A choice's first says the role; of two, clients join the texts."""
@@ -227,11 +229,13 @@ class Stream(ChunkStream):
         return (self._send(ChunkChoice(event.choice, delta, _logprobs_body(event.tokens))),)
 
     def _reasoning_delta(self, event: ReasoningDelta) -> Events:
+        self._thoughts[event.choice].append(event.text)
         delta = Delta(reasoning_content=event.text, reasoning=event.text)
         return (self._send(ChunkChoice(event.choice, delta, _logprobs_body(event.tokens))),)
 
     def _signed(self, event: ThoughtSigned) -> Events:
-        delta = Delta(reasoning_details=[detail_of(event)])
+        text = "" if event.redacted else "".join(self._thoughts.pop(event.choice, ()))
+        delta = Delta(reasoning_details=[detail_of(event, text)])
         return (self._send(ChunkChoice(event.choice, delta)),)
 
     def _tool_call(self, event: ToolCallBegun) -> Events:
@@ -313,7 +317,7 @@ def _message(message: InputMessage, place: str) -> Message:
         calls,
         "" if message.role == "function" else message.tool_call_id,
         in_parts=in_parts,
-        signed=thoughts_of(message.reasoning_details or (), reasoning),
+        signed=thoughts_of(message.reasoning_details or ()),
     )
 
 

@@ -105,16 +105,11 @@ def _file(file: File, place: str, about: dict[str, Any]) -> Document:
     return titled_file(data, file.filename, f"{place}.file_data", **about)
 
 
-def thoughts_of(
-    details: Sequence[InputDetail], reasoning: str | None = None
-) -> tuple[SignedThought, ...]:
+def thoughts_of(details: Sequence[InputDetail]) -> tuple[SignedThought, ...]:
     """Return the thoughts that come back with what proves who made them.
 
-    Streams tell the texts as `reasoning`: a client that gathers details alone has only signatures.
-    That of one thought is its text; without a text, what was no redacted thought is an omitted one.
+    One without its text was omitted, unless its type says that it is redacted.
     """
-    one = sum(bool(each.signature) for each in details) == 1
-    alone = reasoning if one and not any(each.text for each in details) else None
     found: list[SignedThought] = []
     text = ""
     for each in details:
@@ -122,21 +117,25 @@ def thoughts_of(
         if each.data:
             found.append(brought("", each.data, DIALECT))
         elif each.signature:
-            thought = brought(text or alone or "", each.signature, DIALECT)
-            found.append(replace(thought, omitted=not thought.text))
+            thought = brought(text, each.signature, DIALECT)
+            found.append(replace(thought, omitted=not text))
         else:
             continue
         text = ""
     return tuple(found)
 
 
-def detail_of(event: ThoughtSigned) -> ReasoningDetail:
-    """Return what a stream tells of a thought that is over; its text has been told."""
-    thought = SignedThought("" if event.redacted else "said", event.signature, event.origin)
+def detail_of(event: ThoughtSigned, text: str) -> ReasoningDetail:
+    """Return what a stream tells of a thought that is over, with the whole of its text.
+
+    A client sends back what it finds here, and a signature is worth nothing without its text.
+    """
+    omitted = not text and not event.redacted
+    thought = SignedThought(text, event.signature, event.origin, omitted)
     signature = carried(thought, DIALECT)
     if event.redacted:
         return ReasoningDetail("reasoning.encrypted", data=signature)
-    return ReasoningDetail("reasoning.text", signature=signature)
+    return ReasoningDetail("reasoning.text", text, signature=signature)
 
 
 def details_of(thoughts: Sequence[SignedThought]) -> list[ReasoningDetail]:

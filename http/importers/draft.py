@@ -92,7 +92,8 @@ class Draft:
 
         A name that is not its own leads to it as an alias; without one it goes by its path's.
         """
-        own, key = name and re.sub(r"[=/\s]+", "-", name).strip("-"), ("models", len(self._models))
+        own = name and re.sub(r"[=/\s]+", "-", name).strip("-")
+        key: Key = ("models", len(self._models))
         own, key = self._models.setdefault(str(path), (own, key))
         self.put((*key, "path"), path, source)
         if own is not None:

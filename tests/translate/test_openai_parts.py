@@ -151,8 +151,6 @@ def test_a_stream_s_details_come_to_the_same() -> None:
     assert choices[-1]["finish_reason"] == "content_filter"
     details = list[dict[str, Any]]()
     for choice in choices:
-        if text := choice["delta"].get("reasoning_content"):
-            details.append({"type": "reasoning.text", "text": text})
         details += choice["delta"].get("reasoning_details", [])
     (message,) = decoded(
         {"role": "assistant", "content": "A", "reasoning_details": details}
@@ -160,22 +158,18 @@ def test_a_stream_s_details_come_to_the_same() -> None:
     assert message.signed == THOUGHTS
 
 
-def test_a_client_that_gathers_details_alone_brings_no_redacted_thought() -> None:
-    """A stream's have signatures; the text is in `reasoning`, of one thought as it was signed."""
+def test_a_thought_without_its_text_is_redacted_only_where_it_says_so() -> None:
     text = {"type": "reasoning.text", "signature": "anthropic:sig"}
-    turn = {"role": "assistant", "content": "A"}
-
-    def signed(**more: Any) -> tuple[SignedThought, ...]:
-        (message,) = decoded({**turn, **more}).messages
-        return message.signed
-
-    said, unsaid = SignedThought("Hm.", "sig", "anthropic"), SignedThought("", "sig", "anthropic")
-    omitted = SignedThought("", "sig", "anthropic", True)
-    assert signed(reasoning_details=[text], reasoning="Hm.") == (said,)
-    assert signed(reasoning_details=[text], reasoning_content="Hm.") == (said,)
-    assert signed(reasoning_details=[text]) == (omitted,)
-    assert signed(reasoning_details=[text, text], reasoning="Hm.") == (omitted, omitted)
     sealed = {"type": "reasoning.encrypted", "data": "anthropic:sig"}
-    assert signed(reasoning_details=[sealed], reasoning="Hm.") == (unsaid,)
     summary = {"type": "reasoning.summary", "text": "Hm."}
-    assert signed(reasoning_details=[summary, sealed]) == (unsaid,)
+    omitted = SignedThought("", "sig", "anthropic", omitted=True)
+    redacted = SignedThought("", "sig", "anthropic")
+    turn = {"role": "assistant", "content": "A"}
+    cases = [
+        ([text, text], (omitted,) * 2),
+        ([sealed], (redacted,)),
+        ([summary, sealed], (redacted,)),
+    ]
+    for details, expected in cases:
+        (message,) = decoded({**turn, "reasoning_details": details}).messages
+        assert message.signed == expected

@@ -6,19 +6,21 @@ from typing import Any
 
 import pytest
 
-from bessemer.translate import anthropic
+from bessemer.translate import anthropic, openai_chat
 from bessemer.translate.anthropic_request import decode_request
 from bessemer.translate.chat import (
     AnswerStarted,
     Done,
     Event,
     Finish,
+    GenerationOptions,
     Message,
     ReasoningDelta,
     TextDelta,
     ThoughtSigned,
     Usage,
 )
+from bessemer.translate.dialect import ServerEvent
 from bessemer.translate.openai_responses_items import turns_of
 from bessemer.translate.openai_responses_request import ITEM
 from bessemer.translate.origin import brought, carried, known
@@ -114,6 +116,27 @@ def test_they_come_back_as_they_were_made(events: tuple[Event, ...]) -> None:
         assert message.signed == SIGNED[events]
         thoughts = [thought.text for thought in SIGNED[events] if thought.text]
         assert (message.reasoning or "").split("\n") == thoughts and message.text == "So."
+
+
+def chat_client(stream: Sequence[ServerEvent]) -> Message:
+    """Return what a client of chat completions brings back of a stream."""
+    chunks = [json.loads(event.data) for event in stream if not event.mark]
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    answered = {
+        "role": "assistant",
+        "content": "".join(delta.get("content") or "" for delta in deltas),
+        "reasoning_details": [d for delta in deltas for d in delta.get("reasoning_details", [])],
+    }
+    ask = {"role": "user", "content": "Hi"}
+    body = {"model": "m", "messages": [ask, answered, ask]}
+    return openai_chat.decode_request(json.dumps(body).encode()).messages[1]
+
+
+@pytest.mark.parametrize("events", [ANTHROPIC, RESPONSES])
+def test_a_stream_of_chunks_has_the_text_that_was_signed(events: tuple[Event, ...]) -> None:
+    stream = openai_chat.Stream(WHO, GenerationOptions())
+    chunks = [chunk for event in events for chunk in stream.encode(event)]
+    assert chat_client(chunks).signed == SIGNED[events]
 
 
 def test_a_dialect_s_own_are_as_they_are_and_another_s_say_whose() -> None:

@@ -15,6 +15,7 @@ from bessemer.translate.reasoning import (
     EFFORTS,
     TOLD,
     Thinking,
+    effort_of,
     is_limited,
     most_tokens,
     settled,
@@ -146,3 +147,21 @@ def test_the_readme_has_the_table_of_levels() -> None:
                 "max": "high",
             }
             assert "minimal is low, xhigh and max are high" in row
+
+
+@pytest.mark.parametrize(
+    ("budget", "limit", "effort"),
+    [
+        (1, 10_000, "minimal"),
+        (1400, 10_000, "minimal"),
+        (1600, 10_000, "low"),
+        (7000, 10_000, "high"),
+        (20_000, 10_000, "xhigh"),
+        (1, 0, "xhigh"),
+        (512, None, "minimal"),
+        (5000, None, "high"),
+        (16_385, None, "xhigh"),
+    ],
+)
+def test_the_effort_nearest_to_a_budget(budget: int, limit: int | None, effort: str) -> None:
+    assert effort_of(budget, limit) == effort

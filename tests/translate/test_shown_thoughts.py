@@ -13,6 +13,7 @@ from bessemer.translate.chat import (
     Shown,
     TextDelta,
     ThoughtSealed,
+    ThoughtSigned,
     TokenText,
     ToolCallBegun,
 )
@@ -69,6 +70,13 @@ def test_sealed_thoughts_are_told_of_when_they_are_over() -> None:
     events = ReasoningDelta(0, "H"), ReasoningDelta(0, "m"), TextDelta(0, "So."), *ENDING
     assert through("sealed", *events) == [ThoughtSealed(0, "Hm"), TextDelta(0, "So."), *ENDING]
     assert through("sealed", *events[:1], *ENDING) == [ThoughtSealed(0, "H"), *ENDING]
+
+
+def test_a_thought_that_another_server_signed_needs_no_seal_of_ours() -> None:
+    signed = ThoughtSigned(0, "EqQB", origin="anthropic")
+    events = ReasoningDelta(0, "Hm."), signed, TextDelta(0, "So."), *ENDING
+    assert through("sealed", *events) == [signed, TextDelta(0, "So."), *ENDING]
+    assert through("hidden", *events) == [TextDelta(0, "So."), *ENDING]
 
 
 def test_apart_is_as_they_come() -> None:

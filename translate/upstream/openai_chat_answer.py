@@ -151,6 +151,7 @@ class ChoiceDecoder:
         self._calls: list[tuple[int | None, str]] = []  # their numbers and ids, in order
         self.reason: str | None = None
         self._stop: str | None = None
+        self._named = False  # whether thoughts have a name of their own beside their details
 
     def read(self, choice: Choice) -> Iterator[Event]:
         if choice.error is not None:
@@ -172,12 +173,16 @@ class ChoiceDecoder:
             self._stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
 
     def _thoughts(self, message: Message) -> Iterator[Event]:
-        """Yield thoughts; servers that tell of them by several names say the same by each."""
+        """Yield thoughts; servers that tell of them by several names say the same by each.
+
+        What is told of a thought by its end, with its signature, may have been told before.
+        """
         details = message.reasoning_details or []
         texts = [each.text or each.summary or "" for each in details]
-        text = message.reasoning_content or message.reasoning or "".join(texts)
-        if text != "".join(texts):  # what is told apart counts for less, but for the signatures
-            yield from self._thought(text)
+        named = message.reasoning_content or message.reasoning
+        self._named = self._named or bool(named)
+        if self._named and named != "".join(texts):
+            yield from self._thought(named or "")
             texts = [""] * len(details)
         for each, part in zip(details, texts, strict=True):
             yield from self._thought(part)

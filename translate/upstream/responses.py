@@ -35,6 +35,8 @@ def encode_request(chat: Chat, lossy: bool) -> bytes:
     check(chat, SAID, losses)
     if options.overflow == "summarize":
         losses.note("context_overflow", "summaries of what a prompt has no room for")
+    if chat.continue_final:
+        losses.note("messages", "an answer that goes on from where the last turn ends")
     instructions, turns = _instructions(chat.messages)
     thinks = _reasoning(chat.reasoning, options.max_tokens)
     sealed = any(known(message.signed, "responses") for message in turns)

@@ -34,7 +34,8 @@ BETWEEN = "\n\n"  # parts of a thought
 # Why an answer is not whole -> how it ended.
 CUT: Mapping[str | None, str] = {"max_output_tokens": "length", "content_filter": "refusal"}
 OPENED = "response.output_item.added"
-ITEMS = ("message", "reasoning", "function_call", "custom_tool_call")
+CALLS = ("function_call", "custom_tool_call")
+ITEMS = ("message", "reasoning", *CALLS)
 
 
 class Annotation(Struct):
@@ -156,8 +157,11 @@ class Items:
 
     def open(self, index: int, raw: Raw) -> Iterator[Event]:
         """Open an item; of other types nothing is told."""
+        kind = _kind(raw)
+        if kind not in ITEMS:
+            return
         opened = self._at(index)
-        if _kind(raw) in ITEMS[2:] and opened.call < 0:
+        if kind in CALLS and opened.call < 0:
             item = ITEM.decode(raw)
             opened.call, self._calls = self._calls, self._calls + 1
             yield ToolCallBegun(0, opened.call, item.call_id or item.id or "", item.name)
@@ -193,9 +197,8 @@ class Items:
 
     def close(self, index: int, raw: Raw) -> Iterator[Event]:
         """Tell what an item has that was not told in pieces."""
-        opened = self._at(index)
         kind = _kind(raw)
-        if opened.over or kind not in ITEMS:
+        if kind not in ITEMS or (opened := self._at(index)).over:
             return
         yield from self.open(index, raw)
         opened.over = True

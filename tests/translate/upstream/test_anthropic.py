@@ -106,6 +106,18 @@ def test_H6_an_answer_always_has_a_limit(options: GenerationOptions, tokens: int
     assert asked(options=options)["max_tokens"] == tokens
 
 
+def test_results_come_first_and_nothing_is_sent_that_says_nothing() -> None:
+    calls = ToolCall("a", "add", "{}"), ToolCall("b", "add", "{}")
+    between = Message("user", (Text(""), Text("Wait.")))
+    results = (Message("tool", said(each), result_of=each) for each in "ab")
+    turns = ASK, Message("assistant", (Text(""),), calls=calls), next(results), between
+    body = asked(*turns, *results, options=GenerationOptions(9, top_k=0))
+    assert [block["type"] for block in body["messages"][1]["content"]] == ["tool_use"] * 2
+    told = body["messages"][2]["content"]
+    assert [block.get("text", block.get("tool_use_id")) for block in told] == ["a", "b", "Wait."]
+    assert not {"top_k", "system", "stop_sequences", "stream", "tools"} & body.keys()
+
+
 def test_images_and_documents() -> None:
     data = base64.b64encode(PNG.data).decode()
     parts = (

@@ -223,7 +223,7 @@ def test_a_refusal_says_why() -> None:
 
 
 def test_what_other_servers_of_this_dialect_do() -> None:
-    """Blocks that have all from the beginning, none that ends, no name of events, a mark after."""
+    """Blocks that have all from the beginning, none that ends, no names, more after the end."""
     bodies = [
         {**START, "message": {"type": "message", "content": []}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "a"}},
@@ -232,6 +232,8 @@ def test_what_other_servers_of_this_dialect_do() -> None:
             "index": 1,
             "content_block": {"type": "thinking", "thinking": "b", "signature": "c"},
         },
+        *thought(1, "d")[1:2],
+        *thought(1, "e", signature="f"),
         *call(2, "t", input={"a": 1})[:1],
         *end(None)[:1],
         STOP,
@@ -239,12 +241,16 @@ def test_what_other_servers_of_this_dialect_do() -> None:
     decoder = UPSTREAM.stream()
     events = [e for body in bodies for e in decoder.decode(ServerEvent(json.dumps(body).encode()))]
     assert decoder.over and not [*decoder.decode(ServerEvent(b"[DONE]"))]
+    assert not [*decoder.decode(ServerEvent(json.dumps(STOP).encode()))]
     assert events == [
         AnswerStarted(Usage(0, 0)),
         TextDelta(0, "a"),
         ReasoningDelta(0, "b"),
-        ToolCallBegun(0, 0, "t", "add"),
+        ReasoningDelta(0, "d"),
         ThoughtSigned(0, "c", origin="anthropic"),
+        ReasoningDelta(0, "e"),
+        ThoughtSigned(0, "f", origin="anthropic"),
+        ToolCallBegun(0, 0, "t", "add"),
         ArgumentsDelta(0, 0, '{"a": 1}'),
         Finish(0, "tool_calls"),
         Done(Usage(0, 9, reasoning=4)),

@@ -100,6 +100,11 @@ def test_a_conversation_with_calls() -> None:
     }
 
 
+def test_log_probabilities_without_alternatives() -> None:
+    body = asked(options=GenerationOptions(logprobs=0))
+    assert body["include"] == ["message.output_text.logprobs"] and "top_logprobs" not in body
+
+
 def test_images_and_files() -> None:
     content = (
         PNG,
@@ -252,6 +257,14 @@ def test_prompts_that_are_too_long(overflow: Any, expected: str | None) -> None:
 def test_what_it_cannot_say_is_refused_by_its_field(options: GenerationOptions, field: str) -> None:
     assert refused(options=options).field == field
     assert asked(options=options, lossy=True) == asked()
+
+
+def test_an_answer_that_is_begun_is_refused() -> None:
+    """As a last turn of the assistant begins one, for Anthropic's clients."""
+    begun = ASK, Message("assistant", said("I am"))
+    assert refused(*begun, continue_final=True).field == "messages"
+    assert len(asked(*begun, continue_final=True, lossy=True)["input"]) == 2
+    assert len(asked(*begun)["input"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -326,6 +326,24 @@ def test_what_nobody_knows_is_passed_over() -> None:
     assert told(events)[1:] == [TextDelta(0, "a"), Finish(0, "stop"), Done(Usage(0, 0))]
 
 
+def test_places_in_a_stream_may_have_gaps() -> None:
+    """As the official package says that some servers' have."""
+    text = message("a")
+    bodies = [
+        {"type": "response.output_item.added", "output_index": 0, "item": None},
+        {"type": "response.output_text.delta", "output_index": 1, "delta": "a"},
+        {"type": "response.output_item.done", "output_index": 1, "item": text},
+        {"type": "response.output_text.delta", "output_index": 3, "delta": "b"},
+        {"type": "response.output_item.done", "output_index": 3, "item": message("b")},
+        {"type": "response.completed", "response": response("completed", text, text, message("b"))},
+    ]
+    assert streamed(UPSTREAM, bodies)[1:-1] == [
+        TextDelta(0, "a"),
+        TextDelta(0, "b"),
+        Finish(0, "stop"),
+    ]
+
+
 def test_a_stream_that_does_not_end_is_not_over() -> None:
     events = streamed(UPSTREAM, all_of_it()[:-1], whole=False)
     assert not any(isinstance(event, Finish | Done) for event in events)
