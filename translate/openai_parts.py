@@ -4,6 +4,7 @@ https://openrouter.ai/docs: reasoning tokens
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
@@ -105,14 +106,22 @@ def _file(file: File, place: str, about: dict[str, Any]) -> Document:
 
 
 def thoughts_of(details: Sequence[InputDetail]) -> tuple[SignedThought, ...]:
-    """Return the thoughts that come back with what proves who made them."""
+    """Return the thoughts that come back with what proves who made them.
+
+    One without its text was omitted, unless its type says that it is redacted.
+    """
     found: list[SignedThought] = []
     text = ""
     for each in details:
         text += each.text or ""
-        if each.data or each.signature:
-            found.append(brought(text, each.data or each.signature or "", DIALECT))
-            text = ""
+        if each.data:
+            found.append(brought("", each.data, DIALECT))
+        elif each.signature:
+            thought = brought(text, each.signature, DIALECT)
+            found.append(replace(thought, omitted=not text))
+        else:
+            continue
+        text = ""
     return tuple(found)
 
 
@@ -133,7 +142,7 @@ def details_of(thoughts: Sequence[SignedThought]) -> list[ReasoningDetail]:
     """Return the thoughts of a whole answer that its server would have back as they were."""
     return [
         ReasoningDetail("reasoning.text", each.text, UNSET, carried(each, DIALECT))
-        if each.text
+        if each.text or each.omitted
         else ReasoningDetail("reasoning.encrypted", data=carried(each, DIALECT))
         for each in thoughts
     ]

@@ -74,6 +74,7 @@ class TextRequest(StructuredFields, kw_only=True):
 
 class PromptDetails(Struct):
     cached_tokens: int
+    cache_write_tokens: int | UnsetType = UNSET  # where another server tells it
 
 
 class CompletionDetails(Struct):
@@ -204,7 +205,7 @@ def usage_body(usage: Usage) -> UsageBody:
         usage.prompt,
         usage.completion,
         usage.prompt + usage.completion,
-        PromptDetails(usage.cached),
+        PromptDetails(usage.cached, UNSET if usage.created is None else usage.created),
         CompletionDetails(usage.reasoning),
         usage.shortened or UNSET,
     )

@@ -115,6 +115,8 @@ THOUGHTS = (
     SignedThought("Hm.", "sig", "openai"),
     SignedThought("Well.", "claude", "anthropic"),
     SignedThought("", "sealed", "responses"),
+    SignedThought("", "all", "openai", omitted=True),
+    SignedThought("", "whole", "anthropic", omitted=True),
 )
 
 
@@ -124,7 +126,8 @@ def test_signed_thoughts_go_to_a_client_and_come_back_with_whose_they_are() -> N
     ChatCompletion.model_validate(body)
     details = body["choices"][0]["message"]["reasoning_details"]
     assert [each["type"] for each in details] == [
-        "reasoning.text", "reasoning.text", "reasoning.encrypted"
+        "reasoning.text", "reasoning.text", "reasoning.encrypted", "reasoning.text",
+        "reasoning.text",
     ]  # fmt: skip
     (message,) = decoded(
         {"role": "assistant", "content": "A", "reasoning_details": details}
@@ -137,7 +140,7 @@ def test_a_stream_s_details_come_to_the_same() -> None:
     events: list[Event] = [AnswerStarted(Usage(1, 0))]
     for thought in THOUGHTS:
         events += [ReasoningDelta(0, thought.text)] if thought.text else []
-        redacted = not thought.text
+        redacted = not (thought.text or thought.omitted)
         events.append(ThoughtSigned(0, thought.signature, redacted, thought.origin))
     events += [TextDelta(0, "A"), Finish(0, "refusal"), Done(Usage(1, 2))]
     sent = [each for event in events for each in stream.encode(event) if not each.mark]
@@ -153,3 +156,20 @@ def test_a_stream_s_details_come_to_the_same() -> None:
         {"role": "assistant", "content": "A", "reasoning_details": details}
     ).messages
     assert message.signed == THOUGHTS
+
+
+def test_a_thought_without_its_text_is_redacted_only_where_it_says_so() -> None:
+    text = {"type": "reasoning.text", "signature": "anthropic:sig"}
+    sealed = {"type": "reasoning.encrypted", "data": "anthropic:sig"}
+    summary = {"type": "reasoning.summary", "text": "Hm."}
+    omitted = SignedThought("", "sig", "anthropic", omitted=True)
+    redacted = SignedThought("", "sig", "anthropic")
+    turn = {"role": "assistant", "content": "A"}
+    cases = [
+        ([text, text], (omitted,) * 2),
+        ([sealed], (redacted,)),
+        ([summary, sealed], (redacted,)),
+    ]
+    for details, expected in cases:
+        (message,) = decoded({**turn, "reasoning_details": details}).messages
+        assert message.signed == expected

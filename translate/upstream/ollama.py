@@ -239,6 +239,8 @@ class AnswerDecoder:
 def _written(arguments: bytes) -> str:
     """Return arguments as JSON's text; they are an object, or a text of one."""
     value = msgspec.json.decode(arguments)
+    if value is None:
+        return "{}"
     return value if isinstance(value, str) else arguments.decode()
 
 

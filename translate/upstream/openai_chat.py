@@ -130,7 +130,7 @@ def _results(turns: Iterable[Message], ids: CallIds, marked: bool, losses: Losse
 
 def _thought(thought: SignedThought) -> Json:
     """Return a thought as OpenRouter has it. https://openrouter.ai/docs: reasoning tokens"""
-    if thought.text:
+    if thought.text or thought.omitted:
         kind = {"type": "reasoning.text", "text": thought.text}
         return kind | ({"signature": thought.signature} if thought.signature else {})
     return {"type": "reasoning.encrypted", "data": thought.signature}

@@ -98,6 +98,7 @@ class Choice(Struct):
     finish_reason: str | None = None
     stop_reason: str | int | None = None  # vLLM's: the stop string that was met
     logprobs: Logprobs | None = None
+    error: Error | str | None = None  # OpenRouter's: of one answer alone
 
 
 class PromptDetails(Struct):
@@ -114,6 +115,8 @@ class Counts(Struct):
     completion_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek's
+    cached_tokens: int | None = None  # Moonshot's
 
     @property
     def usage(self) -> Usage:
@@ -122,7 +125,7 @@ class Counts(Struct):
         return Usage(
             self.prompt_tokens or 0,
             self.completion_tokens or 0,
-            prompt.cached_tokens or 0,
+            prompt.cached_tokens or self.prompt_cache_hit_tokens or self.cached_tokens or 0,
             completion.reasoning_tokens or 0,
             created=prompt.cache_write_tokens,
         )
@@ -145,12 +148,14 @@ class ChoiceDecoder:
 
     def __init__(self, choice: int) -> None:
         self._choice = choice
-        self._calls: list[int | str] = []  # what tells one from another, in order
+        self._calls: list[tuple[int | None, str]] = []  # their numbers and ids, in order
         self.reason: str | None = None
         self._stop: str | None = None
         self._named = False  # whether thoughts have a name of their own beside their details
 
     def read(self, choice: Choice) -> Iterator[Event]:
+        if choice.error is not None:
+            raise _refused(choice.error)
         message = choice.delta or choice.message or Message()
         told = choice.logprobs or Logprobs()
         tokens = tokens_of(told.content or told.refusal)
@@ -173,16 +178,22 @@ class ChoiceDecoder:
         What is told of a thought by its end, with its signature, may have been told before.
         """
         details = message.reasoning_details or []
-        texts = "".join(each.text or each.summary or "" for each in details)
+        texts = [each.text or each.summary or "" for each in details]
         named = message.reasoning_content or message.reasoning
         self._named = self._named or bool(named)
-        if text := named or ("" if self._named else texts):
-            yield ReasoningDelta(self._choice, text)
-        for each in details:
+        if self._named and named != "".join(texts):
+            yield from self._thought(named or "")
+            texts = [""] * len(details)
+        for each, part in zip(details, texts, strict=True):
+            yield from self._thought(part)
             if each.data:
                 yield ThoughtSigned(self._choice, each.data, redacted=True, origin="openai")
             elif each.signature:
                 yield ThoughtSigned(self._choice, each.signature, origin="openai")
+
+    def _thought(self, text: str) -> Iterator[Event]:
+        if text:
+            yield ReasoningDelta(self._choice, text)
 
     def _call(self, call: Call) -> Iterator[Event]:
         """Yield what is new of a call: the first that is told of one has its name."""
@@ -192,20 +203,29 @@ class ChoiceDecoder:
             if not function.name:
                 raise ValueError("a tool call has no name")
             place = len(self._calls)
-            self._calls.append(call.id or place if call.index is None else call.index)
+            self._calls.append((call.index, call.id or ""))
             id = call.id or f"call_{secrets.token_hex(12)}"
             yield ToolCallBegun(self._choice, place, id, function.name)
         if function.written:
             yield ArgumentsDelta(self._choice, place, function.written)
 
     def _place(self, call: Call) -> int | None:
-        """Return which of the calls one is; a whole one without a number is always new."""
-        if call.index is not None:
-            return self._calls.index(call.index) if call.index in self._calls else None
-        if call.id and call.id in self._calls:
-            return self._calls.index(call.id)
+        """Return which of the calls one is; a whole one without a number is always new.
+
+        So is one with a name and an id of its own: Gemini's have all the same number.
+        """
         named = call.function is not None and call.function.name
-        return None if named or not self._calls else len(self._calls) - 1
+        if call.index is None and not call.id:
+            return None if named or not self._calls else len(self._calls) - 1
+        fresh = bool(call.id) and (named or call.index is None)
+        same = [
+            place
+            for place, (index, id) in enumerate(self._calls)
+            if call.index in (None, index) and (not fresh or id == call.id or not (id or named))
+        ]
+        if same or named or call.index is not None:
+            return same[-1] if same else None
+        return len(self._calls) - 1 if self._calls else None
 
     def finish(self) -> Finish:
         reason = REASONS.get(self.reason or "stop", "stop")

@@ -38,6 +38,7 @@ from bessemer.translate.openai_responses_body import encode_json
 from bessemer.translate.openai_responses_request import decode_request as decode_responses
 from bessemer.translate.parts import Document, Image, Part, SignedThought, Text, said
 from bessemer.translate.upstream.anthropic import UPSTREAM as ANTHROPIC
+from bessemer.translate.upstream.openai_chat import UPSTREAM as OPENAI_CHAT
 from bessemer.translate.upstream.responses import UPSTREAM as RESPONSES
 from bessemer.translate.upstream.table import UPSTREAMS
 from bessemer.translate.upstream.upstream import Format, Upstream
@@ -57,12 +58,16 @@ DECODERS: dict[str, Callable[[bytes], Chat]] = {
     "ollama": cast("Callable[[bytes], Chat]", ollama.CHAT.decode_request),
 }
 BOTH = pytest.mark.parametrize("upstream", [ANTHROPIC, RESPONSES], ids=lambda each: each.format)
+SIGNING = pytest.mark.parametrize(
+    "upstream", [ANTHROPIC, RESPONSES, OPENAI_CHAT], ids=lambda each: each.format
+)
 CALLS = ToolCall("a", "add", '{"a":1}'), ToolCall("b", "clock", "{}")
 PNG = Image(media_type="image/png", data=b"\x89PN")
 PDF = Document(media_type="application/pdf", data=b"%PDF", title="A.pdf")
 THOUGHT = {
     "anthropic": SignedThought("Hm.", "EqQBCgIYAh" * 4, "anthropic"),
     "responses": SignedThought("Hm.", "gAAAAAB", "responses"),
+    "openai": SignedThought("Hm.", "signed", "openai"),
 }
 
 
@@ -220,8 +225,8 @@ def read(upstream: Upstream, stream: Sequence[ServerEvent]) -> list[Event]:
     return told(out)
 
 
-@BOTH
-@pytest.mark.parametrize("client", OFFICIAL)
+@SIGNING
+@pytest.mark.parametrize("client", [*OFFICIAL, "openai"])
 def test_an_answer_is_read_as_it_was_told(upstream: Upstream, client: Format) -> None:
     """From a server of one format, told to a client of another, who might be a server too."""
     said = events(upstream.format)
@@ -240,7 +245,7 @@ def _stripped(event: Event, signatures: set[str], origin: str) -> Event:
     return ThoughtSigned(0, signature, event.redacted, origin)
 
 
-@BOTH
+@SIGNING
 @pytest.mark.parametrize("client", STREAMS)
 def test_any_client_is_told_the_same(upstream: Upstream, client: Format) -> None:
     """It reads as the answer was, but for what its dialect has no place for."""
@@ -255,18 +260,19 @@ def test_any_client_is_told_the_same(upstream: Upstream, client: Format) -> None
     assert (again.usage.prompt, again.usage.completion) == (END.prompt, END.completion)
 
 
-@BOTH
+@SIGNING
 def test_a_whole_answer_is_the_same(upstream: Upstream) -> None:
     said = events(upstream.format)
     bodies = {
         "anthropic": lambda: anthropic.encode_response(answer(said), WHO),
         "responses": lambda: codex_whole(said),
+        "openai": lambda: openai_chat.encode_response(answer(said), WHO),
     }
     body = bodies[upstream.format]()
     assert answer(upstream.decode_response(body)) == answer(said)
 
 
-@BOTH
+@SIGNING
 @pytest.mark.parametrize("reason", ["stop", "length", "refusal"])
 def test_ends(upstream: Upstream, reason: str) -> None:
     said = (AnswerStarted(Usage(0, 0)), TextDelta(0, "a"), Finish(0, reason), Done(END))

@@ -208,6 +208,13 @@ def test_calls_have_ids_of_ours_where_there_are_none() -> None:
     )
 
 
+def test_calls_without_arguments_have_an_empty_object() -> None:
+    for function in ({"name": "add"}, {"name": "add", "arguments": None}):
+        body = {"message": {"tool_calls": [{"function": function}]}, "done": True}
+        events = list(UPSTREAM.decode_response(json.dumps(body).encode()))
+        assert answer(events).choices[0].calls[0].arguments == "{}"
+
+
 def test_a_whole_answer() -> None:
     whole = line({"content": "Hi", "thinking": "Hm."}, done=True, done_reason="length", **COUNTS)
     (choice,) = answer(list(UPSTREAM.decode_response(json.dumps(whole).encode()))).choices

@@ -174,12 +174,14 @@ def test_calls_without_ids_are_given_some() -> None:
 
 def test_thoughts_go_back_to_whoever_signed_them() -> None:
     own = SignedThought("Hm.", "sig", "openai"), SignedThought("", "data", "openai")
+    omitted = SignedThought("", "all", "openai", True)
     others = SignedThought("No.", "other", "anthropic")
-    turn = Message("assistant", said("A"), reasoning="Hm.\nNo.", signed=(*own, others))
+    turn = Message("assistant", said("A"), reasoning="Hm.\nNo.", signed=(*own, omitted, others))
     (message,) = asked(turn)["messages"]
     assert message["reasoning_details"] == [
         {"type": "reasoning.text", "text": "Hm.", "signature": "sig"},
         {"type": "reasoning.encrypted", "data": "data"},
+        {"type": "reasoning.text", "text": "", "signature": "all"},
     ]
     assert asked(Message("assistant", said("A"), "Hm."))["messages"] == [
         {"role": "assistant", "content": "A"}

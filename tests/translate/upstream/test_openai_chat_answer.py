@@ -218,6 +218,56 @@ def test_calls_as_other_servers_tell_them() -> None:
     assert (call_.name, call_.arguments) == ("add", "{}")
 
 
+def test_calls_that_have_all_the_same_number() -> None:
+    """As Gemini's have; what comes without an id is of the last of them."""
+    events = streamed(
+        chunk(call(0, "a", "add", '{"a":1}')),
+        chunk(call(0, "b", "clock", "{")),
+        chunk(call(0, None, None, "}")),
+        chunk(call(0, "a", "add", "")),
+        chunk(reason="tool_calls"),
+    )
+    assert answer(events).choices[0].calls == (
+        ToolCall("a", "add", '{"a":1}'), ToolCall("b", "clock", "{}")
+    )  # fmt: skip
+
+
+def test_ids_that_come_anew_with_each_piece_are_of_one_call() -> None:
+    """As some servers' do, whose pieces have no names."""
+    pieces = [chunk(call(0, "a", "add", "{")), chunk(call(0, "b", None, "}"))]
+    (only,) = answer(streamed(*pieces, chunk(reason="stop"))).choices[0].calls
+    assert only == ToolCall("a", "add", "{}")
+
+
+def test_each_thought_has_its_own_signature() -> None:
+    """In a whole answer too, whether its text is told apart or only there."""
+    texts = [("One.", "1"), ("Two.", "2")]
+    details = [{"type": "reasoning.text", "text": t, "signature": s} for t, s in texts]
+    for names in ({}, {"reasoning": "One.Two."}):
+        events = read(whole({"content": "A", "reasoning_details": details, **names}))
+        signed = answer(events).choices[0].signed
+        assert [(each.text, each.signature) for each in signed] == texts
+    other = {"content": "A", "reasoning_details": details[:1], "reasoning": "Other."}
+    (choice,) = answer(read(whole(other))).choices
+    assert (choice.reasoning, choice.signed[0].signature) == ("Other.", "1")
+
+
+@pytest.mark.parametrize("error", [{"message": "No.", "code": 502}, "No."])
+def test_an_error_of_one_answer_is_none_of_a_model_that_said_nothing(error: Any) -> None:
+    """OpenRouter's."""
+    with pytest.raises(Refusal, match=r"No\."):
+        read(whole({"content": ""}, error=error))
+    with pytest.raises(Refusal, match=r"No\."):
+        streamed(chunk({"content": "A"}), chunk(error=error))
+
+
+@pytest.mark.parametrize("name", ["prompt_cache_hit_tokens", "cached_tokens"])
+def test_other_servers_names_of_what_was_cached(name: str) -> None:
+    body = json.loads(whole({"content": "A"}))
+    body["usage"] = {"prompt_tokens": 10, "completion_tokens": 9, name: 7}
+    assert read(json.dumps(body).encode())[-1] == Done(Usage(10, 9, cached=7))
+
+
 def test_a_stop_string_that_a_server_tells() -> None:
     data = json.loads(whole({"content": "A"}))
     data["choices"][0]["stop_reason"] = "END"
