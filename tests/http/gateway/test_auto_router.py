@@ -199,6 +199,8 @@ DESCRIBED = [
 
 
 def test_the_default_model_sends_prompts_where_a_person_would() -> None:
+    """However long a prompt is, so much of it is read that there is a decision."""
+
     async def chosen() -> list[tuple[str, str]]:
         path = packaged(DEFAULT)
         assert isinstance(path, Path)
@@ -207,6 +209,8 @@ def test_the_default_model_sends_prompts_where_a_person_would() -> None:
                 await loading
                 patient = AutoRouterTable(enabled=True, timeout_ms=60_000)
                 auto = AutoRouter(patient, DESCRIBED, backends.models, DECODERS)
+                long = "My loop never ends. " + "x = x + 1\n" * 20_000 + "Debug this program."
+                assert (await auto.choice(chat(long), "me")).name == "code"
                 return [
                     (name, (await auto.choice(chat(text), "me")).name)
                     for name, texts in SAMPLES.items()
