@@ -335,14 +335,14 @@ def _of_file(name: str, where: str, value: object) -> Any:
     """Return a file's value as the same text of a flag's would be."""
     source = SETTINGS[name]
     if isinstance(value, list):
+        if not source.repeated:
+            raise UsageError(f"{where} is a list, but must be one value")
         return tuple(part for each in value for part in _listed(source, where, each))
     text = _text_of(where, value)
     return (text,) if source.metavar in PATHS and source.repeated else _parse(source, where, text)
 
 
 def _listed(source: ConfigField, where: str, value: object) -> Any:
-    if not source.repeated:
-        raise UsageError(f"{where} is a list, but must be one value")
     text = _text_of(where, value)
     return (text,) if source.metavar in PATHS else _parse(source, where, text)
 

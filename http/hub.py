@@ -57,9 +57,9 @@ def models(config: Config) -> dict[str, Path]:
     return paths
 
 
-def names(config: Config) -> list[str]:
-    """Return the public names of a command's models, none of which is looked for or downloaded."""
-    return [_name_unseen(model) for model in config.models or defaults()]
+def names(models: Iterable[str]) -> list[str]:
+    """Return the public names of models, none of which is looked for or downloaded."""
+    return [_name_unseen(model) for model in models]
 
 
 def _name_unseen(model: str) -> str:
@@ -259,8 +259,12 @@ def _download(model: str, quantization: str, cache: Path) -> Path:
     try:
         with _quick_to_interrupt():
             if not quantization:
-                some = {"allow_patterns": [*ALLOWED], "ignore_patterns": [*IGNORED]}
-                snapshot = Path(snapshot_download(model, cache_dir=cache, **some))
+                some, others = [*ALLOWED], [*IGNORED]
+                snapshot = Path(
+                    snapshot_download(
+                        model, cache_dir=cache, allow_patterns=some, ignore_patterns=others
+                    )
+                )
                 if not any(snapshot.rglob("*.safetensors")):
                     gguf_models.require_choice([*map(Path, list_repo_files(model))], model)
                 return snapshot

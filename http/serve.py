@@ -6,6 +6,7 @@ import json
 import shlex
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .config import Config, warning
 from .cors import Cors
 from .endpoints import endpoints
 from .gateway.opening import gateways
+from .gateway.schema import ConfigTables
 from .gateway.settings import NO_GATEWAY, GatewaySettings
 from .gguf_models import DEFAULT
 from .handlers.answers import Streaming
@@ -55,10 +57,23 @@ def serve(
     Where other servers' models are served, there is none of this one's but those that are named.
     """
     hand_back_memory()
-    models = hub.models(config) if config.models or not gateway.providers else {}
+    wanted = named(config, gateway.tables)
+    models = hub.models(replace(config, models=wanted)) if wanted else {}
     sockets = bind(config.host, config.port)
     with Log(config.log_level) as log:
         return run(_serve(config, gateway, models, sockets, log, reread))
+
+
+def named(config: Config, tables: ConfigTables) -> tuple[str, ...]:
+    """Return the models to serve: those that are named, the usual ones where there are no others,
+    and what the auto-router chooses with."""
+    auto, models = tables.auto_router, config.models
+    if not models and (not tables.providers or (auto.on and auto.model is None)):
+        return hub.defaults()
+    names = [hub.split(each)[0] or each for each in models]
+    if auto.on and auto.model is not None and auto.model not in names:
+        models += (auto.model,)
+    return models
 
 
 async def _serve(
@@ -148,7 +163,7 @@ def banner(backends: Backends, gateway: GatewaySettings, url: str, keyed: bool) 
 
 
 def curl(url: str, model: Backend, keyed: bool) -> str:
-    _, path = DOES[model.purpose]
+    path, _, _ = DOES[model.purpose][1].partition(" ")  # of several the first
     ask = "How do I serve a model?" if model.name == hub.BUILT_IN_NAME else "Why is the sky blue?"
     body = json.dumps({"model": model.name, **EXAMPLES[model.purpose](ask)})
     key = ' -H "Authorization: Bearer $BESSEMER_API_KEY"' if keyed else ""

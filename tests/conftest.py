@@ -21,6 +21,8 @@ from tests.kernels.forms import LAUNCHES, launch
 
 # Servers that tests start have the built-in model, unless they name another.
 os.environ.setdefault("BESSEMER_MODELS", "guide")
+# Nor do they read the settings of whoever runs the tests.
+os.environ["BESSEMER_CONFIG_DIR"] = f"{os.devnull}/none"
 
 # Shared machines stall: a deadline would fail tests for what the machine did.
 settings.register_profile("quick", max_examples=300, deadline=None, derandomize=True)

@@ -148,7 +148,7 @@ def helps() -> dict[tuple[str, ...], set[str]]:
             name = tuple(part for part in rest[:3] if part != "-P")[:2]
             if name[0] != "-m" or not name[1].startswith(("bessemer.", "tests.")):
                 continue
-        elif name[0] in ("bench", "kernels"):
+        elif name[0] in ("bench", "kernels", "config"):
             name = tuple(part for part in rest[:2] if part[0] not in "-/")
         flags[name] |= {part for part in rest if part.startswith("--")}
     return flags
@@ -188,7 +188,7 @@ def test_commands_take_their_flags(command: tuple[str, ...]) -> None:
         assert tables and set(tables) <= set(re.findall(r"--[\w-]+", text))
 
 
-@pytest.mark.parametrize("group", [(), ("bench",), ("kernels",)], ids=" ".join)
+@pytest.mark.parametrize("group", [(), ("bench",), ("kernels",), ("config",)], ids=" ".join)
 def test_commands_exist(group: tuple[str, ...]) -> None:
     below = {name[len(group)] for name in HELPS if name[0] != "-m" and name[:-1] == group}
     assert below and below <= set(re.findall(r"^ +(\w+)", help_of(*group), re.M))
@@ -203,6 +203,7 @@ def test_modules_exist() -> None:
 QUICK = (
     "bessemer kernels", "bessemer bench shapes", "bessemer bench quality",
     "bessemer kernels profile attention --shape qwen3-1.7b --context 4096 --chip m4-max",
+    "bessemer config check", "bessemer config list --all",
 )  # fmt: skip
 SLOW = (
     "bessemer bench decode", "bessemer bench load", "bessemer bench memory",
@@ -224,6 +225,8 @@ NOT_RUN = {
     r".* (--against|--base|--url|--tokenizer|--llama-cpp|http:)":
         "a peer, a server or a directory is needed",
     r".*(--capture|kernels (bench|compile))": "a Mac",
+    r"bessemer config (schema >|import)":
+        "a file is written; tests/http/gateway/test_config_command.py has it",
     r"bessemer kernels export": "it takes minutes; test_export.py has it",
     r".*(--html|bench html)": "matplotlib, which is an extra; test_cli.py has the page",
     r".*(softcap)": "the kernel that a reader has written by then",

@@ -1,9 +1,11 @@
 """The parts of a conversation that are no texts: as URLs, and refused where no model sees them."""
 
+import mimetypes
 import re
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .chat import Chat
@@ -15,6 +17,15 @@ KINDS: Mapping[type[Media], str] = {
     Document: "file input",
     Audio: "audio input",
 }
+# What files of each type begin with.
+STARTS = (
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"GIF8"), "image/gif"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
+    (re.compile(rb"BM"), "image/bmp"),
+)
+ADDRESSES = ("http://", "https://")
+PDF = "application/pdf"  # of files that nothing tells more about
 # https://www.rfc-editor.org/rfc/rfc2397; without a type it is plain text.
 DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
 
@@ -36,6 +47,33 @@ def decoded_data_url(url: str, field: str) -> tuple[str, bytes] | None:
     in_base64 = head[2].lower().endswith(";base64")
     data = decoded_base64(rest, field) if in_base64 else unquote_to_bytes(rest)
     return head[1].lower() or "text/plain", data
+
+
+def image_of_url(url: str, place: str, **about: Any) -> Image:
+    """Return an image by its address, which may hold it. Raises Refusal that names the place."""
+    if data := decoded_data_url(url, place):
+        return Image(media_type=data[0], data=data[1], **about)
+    if not url.lower().startswith(ADDRESSES):
+        raise invalid(place, "must be a data URL or begin with http(s)://")
+    return Image(media_type="", url=url, **about)
+
+
+def titled_file(data: str, title: str | None, place: str, **about: Any) -> Document:
+    """Return a file by a data URL or base64, then of the type that its name tells, or a PDF."""
+    if found := decoded_data_url(data, place):
+        return Document(media_type=found[0], data=found[1], title=title, **about)
+    type = type_of(title)
+    return Document(media_type=type, data=decoded_base64(data, place), title=title, **about)
+
+
+def type_of(title: str | None) -> str:
+    """Return the type that a file's name tells, or what most are."""
+    return mimetypes.guess_type(title or "")[0] or PDF
+
+
+def image_type(data: bytes) -> str:
+    """Return the type of an image by its first bytes; PNG where they say none."""
+    return next((kind for start, kind in STARTS if start.match(data)), "image/png")
 
 
 def base64_of(media: Media) -> str:

@@ -22,6 +22,7 @@ from .chat import (
     Identity,
     ReasoningDelta,
     TextDelta,
+    ThoughtSigned,
     TokenText,
     ToolCall,
     ToolCallBegun,
@@ -34,7 +35,7 @@ from .openai_shape import encode_json, filled, finite
 from .operation import Operation
 
 Events = tuple[ServerEvent, ...]
-REASONS = {"tool_calls": "stop"}  # it has no word for that
+REASONS = {"tool_calls": "stop", "refusal": "stop"}  # it has no words for these
 
 
 class TopLogprob(Struct):
@@ -181,6 +182,7 @@ class Stream:
         AnswerStarted: _nothing,
         TextDelta: _text_delta,
         ReasoningDelta: _reasoning_delta,
+        ThoughtSigned: _nothing,
         ToolCallBegun: _tool_call,
         Finish: _finish,
         Heartbeat: _heartbeat,

@@ -21,8 +21,9 @@ from .chat import (
 )
 from .decode import invalid, missing, shown, unsupported
 from .fields import OLLAMA, OLLAMA_IGNORED, OLLAMA_OPTIONS, RequestDecoder
+from .media import decoded_base64, image_type
 from .openai_tools import InputTool
-from .parts import said
+from .parts import Image, said
 from .sampling import MAX_MESSAGES, Alternatives, SamplingFields, TokenId, max_tokens, options
 from .structured_output import UNSENT, json_format, schema_format
 from .tool_fields import checked_arguments, checked_choice, checked_tool
@@ -230,9 +231,7 @@ def _messages(messages: Sequence[InputMessage]) -> Iterator[Message]:
         if role not in ROLES:
             problem = f"must be one of {', '.join(ROLES)}, not {shown(message.role)}"
             raise invalid(f"{place}.role", problem)
-        if message.images:
-            raise unsupported(f"{place}.images", "image input")
-        content = said(message.content or "")
+        content = said(message.content or "") + tuple(_images(message.images or (), place))
         if role == "tool":
             id_, name = waiting.take(message.tool_call_id, message.tool_name)
             yield Message(role, content, name=name, result_of=id_)
@@ -240,6 +239,16 @@ def _messages(messages: Sequence[InputMessage]) -> Iterator[Message]:
             calls = tuple(_calls(message.tool_calls or (), at))
             waiting.add(calls)
             yield Message(role, content, message.thinking or None, calls=calls)
+
+
+def _images(images: Sequence[Any], place: str) -> Iterator[Image]:
+    """Yield images, which come in base64; clients that know the type do not say it."""
+    for at, image in enumerate(images):
+        where = f"{place}.images[{at}]"
+        if not isinstance(image, str):
+            raise invalid(where, "must be a string")
+        data = decoded_base64(image, where)
+        yield Image(media_type=image_type(data), data=data, field=f"{place}.images")
 
 
 def _calls(calls: Sequence[InputCall], at: int) -> Iterator[ToolCall]:

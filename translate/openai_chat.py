@@ -17,6 +17,7 @@ from .chat import (
     Message,
     ReasoningDelta,
     TextDelta,
+    ThoughtSigned,
     TokenText,
     ToolCallBegun,
 )
@@ -24,6 +25,15 @@ from .decode import bound_values, invalid, missing, shown
 from .dialect import Dialect
 from .errors import OpenAIErrorBody, openai_error
 from .fields import GENERATION, GENERATION_IGNORED, RequestDecoder
+from .openai_parts import (
+    InputDetail,
+    InputPart,
+    ReasoningDetail,
+    content_of,
+    detail_of,
+    details_of,
+    thoughts_of,
+)
 from .openai_reasoning import ReasoningRequest, reasoning_of
 from .openai_shape import (
     DONE,
@@ -39,7 +49,6 @@ from .openai_shape import (
     finite,
     ranked,
     text_options,
-    text_part,
     timings_body,
     usage_body,
 )
@@ -59,18 +68,13 @@ ROLES = {
 }
 
 
-class InputPart(Struct):
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-
-
 class InputMessage(Struct):
     role: str
     content: str | list[InputPart] | None = None
     name: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_details: list[InputDetail] | None = None
     tool_calls: list[InputCall] | None = None
     function_call: CalledFunction | None = None
     tool_call_id: str | None = None
@@ -122,6 +126,7 @@ class OutputMessage(Struct):
     refusal: str | None = None
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    reasoning_details: list[ReasoningDetail] | UnsetType = UNSET
     tool_calls: list[OutputCall] | UnsetType = UNSET
     function_call: Function | UnsetType = UNSET
 
@@ -146,6 +151,7 @@ class Delta(Struct):
     content: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    reasoning_details: list[ReasoningDetail] | UnsetType = UNSET
     tool_calls: list[OutputCall] | UnsetType = UNSET
     function_call: Function | UnsetType = UNSET
 
@@ -224,6 +230,10 @@ class Stream(ChunkStream):
         delta = Delta(reasoning_content=event.text, reasoning=event.text)
         return (self._send(ChunkChoice(event.choice, delta, _logprobs_body(event.tokens))),)
 
+    def _signed(self, event: ThoughtSigned) -> Events:
+        delta = Delta(reasoning_details=[detail_of(event)])
+        return (self._send(ChunkChoice(event.choice, delta)),)
+
     def _tool_call(self, event: ToolCallBegun) -> Events:
         self._legacy = not event.id
         function = Function(event.name)
@@ -248,6 +258,7 @@ class Stream(ChunkStream):
         AnswerStarted: _started,
         TextDelta: _text_delta,
         ReasoningDelta: _reasoning_delta,
+        ThoughtSigned: _signed,
         ToolCallBegun: _tool_call,
         ArgumentsDelta: _arguments,
         Finish: _finish,
@@ -302,6 +313,7 @@ def _message(message: InputMessage, place: str) -> Message:
         calls,
         "" if message.role == "function" else message.tool_call_id,
         in_parts=in_parts,
+        signed=thoughts_of(message.reasoning_details or ()),
     )
 
 
@@ -310,13 +322,14 @@ def _content(message: InputMessage, place: str) -> Content:
         return said(message.content)
     if message.content is None and message.role not in ("assistant", "function", "tool"):
         raise missing(place)
-    parts = enumerate(message.content or ())
-    return tuple(text_part(part, f"{place}[{i}]", "text") for i, part in parts)
+    return content_of(message.content or (), place)
 
 
 def _choice(index: int, choice: AnswerChoice) -> bytes:
     reasoning = choice.reasoning or UNSET
     message = OutputMessage("assistant", choice.text, None, reasoning, reasoning)
+    if choice.signed:
+        message.reasoning_details = details_of(choice.signed)
     functions = [Function(call.name, call.arguments) for call in choice.calls]
     legacy = bool(functions) and not choice.calls[0].id
     if functions:
@@ -334,6 +347,8 @@ def _choice(index: int, choice: AnswerChoice) -> bytes:
 
 
 def _reason(reason: str, legacy: bool) -> str:
+    if reason == "refusal":
+        return "content_filter"
     return "function_call" if legacy and reason == "tool_calls" else reason
 
 

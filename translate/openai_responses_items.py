@@ -1,7 +1,6 @@
 """The items of OpenAI's responses: what was said, thought, called and returned, as turns."""
 
 import base64
-import mimetypes
 import secrets
 from binascii import Error
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,15 +13,13 @@ from msgspec import Raw, Struct, structs
 from ..engine.request import Refusal
 from .chat import Message, ToolCall
 from .decode import invalid, missing, present, shown, unsupported
-from .media import decoded_base64, decoded_data_url
+from .media import image_of_url, titled_file, type_of
 from .openai_shape import text_part
 from .origin import brought
 from .parts import Content, Document, Image, Kept, Text, said
 from .tool_fields import checked_arguments
 
 DIALECT = "responses"
-ADDRESSES = ("http://", "https://")
-PDF = "application/pdf"  # of files that nothing tells more about
 SEALED = "bessemer."  # begins the encrypted_content of a thought of ours
 SPEAKERS = {
     "system": "system",
@@ -242,7 +239,7 @@ def _part(part: Part, place: str) -> Text | Image | Document:
         return _image(part, kept, place)
     if part.type == "input_file":
         return _file(part, kept, place)
-    return replace(text_part(part, place, "input_text"), kept=kept)
+    return text_part(part, place, "input_text", kept)
 
 
 def _image(part: Part, kept: Kept, place: str) -> Image:
@@ -250,25 +247,18 @@ def _image(part: Part, kept: Kept, place: str) -> Image:
     if part.file_id is not None:
         return Image(media_type="", file_id=part.file_id, **about)
     url = present(part.image_url, f"{place}.image_url")
-    if data := decoded_data_url(url, f"{place}.image_url"):
-        return Image(media_type=data[0], data=data[1], **about)
-    if not url.startswith(ADDRESSES):
-        raise invalid(f"{place}.image_url", "must be a data URL or begin with http(s)://")
-    return Image(media_type="", url=url, **about)
+    return image_of_url(url, f"{place}.image_url", **about)
 
 
 def _file(part: Part, kept: Kept, place: str) -> Document:
-    name = part.filename
-    about: dict[str, Any] = {"kept": kept, "field": f"{place}.type", "title": name}
+    title = part.filename
+    about: dict[str, Any] = {"kept": kept, "field": f"{place}.type"}
     if part.file_id is not None:
-        return Document(media_type="", file_id=part.file_id, **about)
-    usual = mimetypes.guess_type(name or "")[0] or PDF
+        return Document(media_type="", file_id=part.file_id, title=title, **about)
     if part.file_url is not None:
-        return Document(media_type=usual, url=part.file_url, **about)
+        return Document(media_type=type_of(title), url=part.file_url, title=title, **about)
     data = present(part.file_data, f"{place}.file_data")
-    if found := decoded_data_url(data, f"{place}.file_data"):
-        return Document(media_type=found[0], data=found[1], **about)
-    return Document(media_type=usual, data=decoded_base64(data, f"{place}.file_data"), **about)
+    return titled_file(data, title, f"{place}.file_data", **about)
 
 
 def _unknown(kind: str, place: str) -> Refusal:

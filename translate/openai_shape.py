@@ -28,7 +28,7 @@ from .chat import (
 from .decode import invalid, present, shown, unsupported
 from .dialect import COMMENT, ServerEvent
 from .errors import openai_error
-from .parts import Text
+from .parts import Kept, Text
 from .sampling import Alternatives, Choices, Positive, TokenId, TokenIds, options
 from .structured_output import StructuredFields
 
@@ -141,27 +141,22 @@ class AnswerBody(Struct):
 
 TEXT_PARTS = ("text", "input_text", "output_text")
 UNBUILT_PARTS = {
-    "image_url": "image input",
-    "input_image": "image input",
-    "image": "image input",
-    "input_audio": "audio input",
-    "audio_url": "audio input",
+    "image": "images but by their addresses",
+    "audio_url": "audio input by its address",
     "video_url": "video input",
-    "file": "file input",
-    "input_file": "file input",
 }
 DONE = ServerEvent(b"[DONE]", mark=True)
 
 
-def text_part(part: SentPart, place: str, usual: str) -> Text:
+def text_part(part: SentPart, place: str, usual: str, kept: Kept = "") -> Text:
     """Return a part of a content, which is a text. Raises Refusal, which names the `usual` type."""
     if part.type in UNBUILT_PARTS:
         raise unsupported(f"{place}.type", UNBUILT_PARTS[part.type])
     if part.type == "refusal":
-        return Text(present(part.refusal, f"{place}.refusal"))
+        return Text(present(part.refusal, f"{place}.refusal"), kept)
     if part.type not in TEXT_PARTS:
         raise invalid(f"{place}.type", f"must be {usual}, not {shown(part.type)}")
-    return Text(present(part.text, f"{place}.text"))
+    return Text(present(part.text, f"{place}.text"), kept)
 
 
 def each_prompt(field: str, value: Prompts, limit: int) -> tuple[str | tuple[int, ...], ...]:

@@ -174,12 +174,12 @@ def _put(values: dict[str, Any], key: list[str], value: Any) -> Path_:
     table: Any = values
     path: Path_ = ()
     for i, part in enumerate(key):
-        name = _entry(table, part, key)
+        name: Any = _entry(table, part, key)
         path = (*path, name)
         if i == len(key) - 1:
             table[name] = value
             break
-        table = table.setdefault(name, {}) if isinstance(table, dict) else table[name]
+        table = table[name] if isinstance(table, list) else table.setdefault(name, {})
         if not isinstance(table, dict | list):
             raise UsageError(f"BESSEMER_{'__'.join(key)}: {name} is no table")
     return path

@@ -1,4 +1,4 @@
-"""One connection to a provider: an asyncio protocol around h11 that holds one exchange at a time.
+"""One connection to a provider: an asyncio protocol that holds one exchange at a time.
 
 Rules: nothing is read ahead beyond a few socket reads; an exchange whose answer was not read to its
 end closes the connection, which is how a provider learns that nobody waits for it any more; what is
@@ -8,19 +8,15 @@ sent while nothing was asked closes it, too.
 import asyncio
 import math
 import ssl
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-import h11
-
 from ...engine.request import Refusal
 from ..deadline import Deadline
+from .response import Head, Item, ResponseReader
 
-HEAD = 65536  # bytes of an answer's head
 AHEAD = 131072  # bytes that may wait to be read
 ROUNDING = 0.002  # seconds: timers count in whole milliseconds
-CONNECT = b"CONNECT"
 
 
 class Connection(asyncio.Protocol):
@@ -30,14 +26,14 @@ class Connection(asyncio.Protocol):
         self._name, self._gone = name, gone
         self._loop = asyncio.get_running_loop()
         self._deadline = Deadline(self._loop, self._ring)
-        self._http = _client()
-        self._inbox: deque[bytes] = deque()
-        self._size = 0  # of what is in it
+        self._items: list[Item] = []  # what came and is not read
+        self._reader = ResponseReader(self._items)
+        self._size = 0  # of what came, since nothing waited
         self._waiter: asyncio.Future[None] | None = None
         self._paused = self._idle = False
+        self._refusal: Refusal | None = None  # what the exchange is ended with
         self.heard = False  # whether anything came of the answer
         self.ended = False  # whether nothing more can come
-        self._refusal: Refusal | None = None  # what an exchange is ended with
 
     # The transport's side.
 
@@ -49,12 +45,16 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self.heard = True
-        self._inbox.append(data)
+        try:
+            self._reader.feed(data)
+        except ValueError as error:
+            self._refusal = self._refusal or self.broken(str(error))
         self._size += len(data)
         if self._size > AHEAD and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._items or self._refusal is not None:
+            self._wake()
 
     def eof_received(self) -> bool:
         self._end()
@@ -64,10 +64,17 @@ class Connection(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
+        if self.ended:
+            return
         self.ended = True
-        self._wake()
         if self._idle:
             self._gone(self)
+            return
+        try:
+            self._reader.end()
+        except ValueError as error:
+            self._refusal = self._refusal or self.broken(str(error))
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -80,45 +87,37 @@ class Connection(asyncio.Protocol):
 
     # The exchange's side.
 
-    def send(self, head: h11.Request, body: bytes) -> None:
+    def send(self, head: bytes, body: bytes) -> None:
         """Send a whole request."""
+        self._begin()
+        self._transport.writelines((head, body) if body else (head,))
+
+    def _begin(self, tunnel: bool = False) -> None:
+        self._items.clear()
+        self._reader = ResponseReader(self._items, tunnel)
+        self._size, self._refusal = 0, None
         self._idle = self.heard = False
         self._deadline.clear()
-        parts = [self._http.send(head) or b""]
-        if body:
-            parts += self._http.send_with_data_passthrough(h11.Data(data=body)) or ()
-        parts.append(self._http.send(h11.EndOfMessage()) or b"")
-        self._transport.writelines(parts)
 
-    async def event(self, due: float, beat: float = math.inf) -> h11.Event | None:
-        """Return what comes next, None if nothing does for `beat` seconds.
+    async def next(self, due: float, beat: float = math.inf) -> Item | None:
+        """Return what comes next, no bytes at the end; None if nothing does for `beat` seconds.
 
         Raises TimeoutError where nothing came until `due`, a Refusal where nothing can.
         """
-        while True:
+        while not self._items:
             if self._refusal is not None:
                 raise self._refusal
-            try:
-                event = self._http.next_event()
-                if event is h11.PAUSED:
-                    raise self.broken("it sent more than was asked for")
-                if event is not h11.NEED_DATA:
-                    return cast(h11.Event, event)
-                if self._inbox or self.ended:
-                    self._feed()
-                    continue
-            except h11.RemoteProtocolError as error:
-                raise self.broken(str(error).partition(": bytearray")[0]) from None
+            if self.ended:
+                raise self.broken("it has ended")
             if not await self._more(due, beat):
                 return None
-
-    def _feed(self) -> None:
-        data = self._inbox.popleft() if self._inbox else b""  # which is the end
-        self._size -= len(data)
-        self._http.receive_data(data)
-        if self._paused and self._size <= AHEAD // 2:
-            self._paused = False
-            self._transport.resume_reading()
+        item = self._items.pop(0)
+        if not self._items:
+            self._size = 0
+            if self._paused:
+                self._paused = False
+                self._transport.resume_reading()
+        return item
 
     async def _more(self, due: float, beat: float) -> bool:
         """Wait until something came; return whether it did. Raises TimeoutError."""
@@ -131,7 +130,7 @@ class Connection(asyncio.Protocol):
             await self._waiter
         finally:
             self._waiter = None
-        came = self._inbox or self.ended or self._refusal
+        came = self._items or self.ended or self._refusal
         return bool(came) or due - self._loop.time() <= ROUNDING
 
     def broken(self, why: str) -> Refusal:
@@ -141,10 +140,10 @@ class Connection(asyncio.Protocol):
 
     def rest(self, seconds: float) -> bool:
         """Wait idly for the next exchange, so long; return False where there can be none."""
-        done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
-        if not done or self.ended or self._inbox or self._transport.is_closing():
+        reader = self._reader
+        whole = reader.over and reader.keeps and not self._items and self._refusal is None
+        if not whole or self.ended or self._transport.is_closing():
             return False
-        self._http.start_next_cycle()
         self._idle = True
         self._deadline.set(seconds)
         return True
@@ -152,6 +151,7 @@ class Connection(asyncio.Protocol):
     def interrupt(self, refusal: Refusal) -> None:
         """End the exchange with this refusal."""
         self._refusal = refusal
+        self._items.clear()
         self._wake()
 
     def close(self) -> None:
@@ -162,20 +162,14 @@ class Connection(asyncio.Protocol):
 
     async def secure(self, target: str, host: str, trust: ssl.SSLContext, due: float) -> None:
         """Have a proxy connect to the target, and encrypt what goes through. Raises Refusal."""
-        name = target.encode()
-        self.send(h11.Request(method=CONNECT, target=name, headers=[(b"host", name)]), b"")
-        while isinstance(head := await self.event(due), h11.InformationalResponse):
-            pass
-        if not isinstance(head, h11.Response) or head.status_code // 100 != 2:
-            status = head.status_code if isinstance(head, h11.Response) else "no status"
+        self._begin(tunnel=True)
+        self._transport.write(f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n".encode())
+        head = await self.next(due)
+        if not isinstance(head, Head) or head.status // 100 != 2:
+            status = head.status if isinstance(head, Head) else "nothing"
             raise self.broken(f"the proxy answered {status}")
-        self._http = _client()
         tls = await self._loop.start_tls(self._transport, self, trust, server_hostname=host)
         self._transport = cast(asyncio.Transport, tls)
-
-
-def _client() -> h11.Connection:
-    return h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD)
 
 
 def broken_off(name: str, why: str) -> Refusal:

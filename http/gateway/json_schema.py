@@ -65,7 +65,7 @@ def _allowed(kind: Any, flag: Flag) -> dict[str, Any]:
     if flag.metavar == "LEVEL":
         return {"enum": list(LEVELS)}
     if flag.metavar == "BYTES":
-        return {"anyOf": [{"type": "integer", "minimum": 1}, {**TEXT, "pattern": SIZE}]}
+        return {"anyOf": [{"type": "number", "minimum": 1}, {**TEXT, "pattern": SIZE}]}
     if kind is float:
         return {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10**9}
     if kind is int:

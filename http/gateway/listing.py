@@ -101,7 +101,7 @@ def masked(key: Path_, value: Any) -> Any:
         return value
     if key[-1] == "url":
         return QUERY.sub(rf"\1{HIDDEN}", PASSWORD.sub(f"//{HIDDEN}@", value))
-    secret = key[-1] == "api_key" or "headers" in key[:-1]
+    secret = key[-1] in ("api_key", "key") or "headers" in key[:-1]
     return _hidden(value) if secret and not value.startswith(REFERENCES) else value
 
 

@@ -1,12 +1,15 @@
 """What a gateway needs for as long as the server runs, from settings that may come anew."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from ...engine.request import Refusal
+from ...translate.openai_responses_request import decode_request
 from ..backends import Backend, Backends
+from ..endpoints import DIALECTS
 from ..local import Patience
 from ..log import Log
+from .auto_router import AutoRouter, Choices, Decode
 from .budgets import Budgets
 from .cascade import Cascade
 from .catalog import Catalog
@@ -15,6 +18,12 @@ from .remotes import Remotes
 from .routing import Router
 from .settings import GatewaySettings
 from .spending import MEMORY, SpendingFile
+
+# What the auto-router reads, by path.
+DECODERS: Mapping[str, Decode] = {
+    **{path: dialect.decode_request for path, dialect in DIALECTS.items()},
+    "/v1/responses": lambda body: decode_request(body).chat(),
+}
 
 
 class Gateways:
@@ -28,6 +37,7 @@ class Gateways:
         self._patience = patience
         self._log = log
         self._cascade = Cascade()
+        self._choices = Choices()
         self._spending: tuple[str, SpendingFile] | None = None
         self._opened: list[tuple[Remotes, Catalog]] = []
 
@@ -35,14 +45,22 @@ class Gateways:
         """Return what answers to names from now on. Raises UsageError, and nothing has changed."""
         budgets = self._budgets(settings)
         await self._rest()
-        about, remotes, catalog = (budgets, self._cascade), None, None
+        remotes, catalog = None, None
         if settings.providers:
             remotes = Remotes(settings.providers, self._patience)
             catalog = Catalog(remotes.by_name, self._log)
             self._opened.append((remotes, catalog))
         listed = catalog.listed if catalog is not None else {}
         router = Router(settings.tables, self._models, listed)
-        return Backends(self._models, Gateway(router, *about, catalog), remotes)
+        auto = self._auto(settings)
+        gateway = Gateway(router, budgets, auto, self._cascade, catalog)
+        return Backends(self._models, gateway, remotes)
+
+    def _auto(self, settings: GatewaySettings) -> AutoRouter | None:
+        table = settings.tables.auto_router
+        if not table.on:
+            return None
+        return AutoRouter(table, settings.tables.routes, self._models, DECODERS, self._choices)
 
     async def _rest(self) -> None:
         """Close what is idle of all that was opened."""

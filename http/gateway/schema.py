@@ -152,6 +152,10 @@ class AutoRouterTable(Table, frozen=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1, description="A model of this server's.")] | None = None
     timeout_ms: Annotated[int, Meta(ge=1, le=60000)] = 2000
 
+    @property
+    def on(self) -> bool:
+        return self.enabled or self.force
+
 
 class KeyTable(Table, frozen=True, kw_only=True):
     """A client's key, with what it may ask and how much."""
@@ -209,7 +213,7 @@ class ConfigTables(Table, frozen=True, kw_only=True):
     def leads_elsewhere(self) -> bool:
         """Whether a request may be answered by what its model's name alone does not say."""
         named = self.providers, self.aliases, self.routes, self.tiers, self.keys
-        return any(named) or self.default is not None
+        return any(named) or self.default is not None or self.auto_router.on
 
 
 NO_TABLES = ConfigTables()

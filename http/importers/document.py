@@ -28,7 +28,12 @@ def _yaml(text: str) -> Any:
 READERS: Mapping[str, Callable[[str], Any]] = {
     "JSON": json.loads, "TOML": tomllib.loads, "YAML": _yaml,
 }  # fmt: skip
-SUFFIXES = {".json": ("JSON",), ".toml": ("TOML",), ".yaml": ("YAML",), ".yml": ("YAML",)}
+SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    ".json": ("JSON",),
+    ".toml": ("TOML",),
+    ".yaml": ("YAML",),
+    ".yml": ("YAML",),
+}
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -48,7 +53,7 @@ def load(path: Path) -> dict[str, Any]:
             return plain
     if len(notations) > 1:
         raise UsageError(f"{path} is no table in JSON, TOML or YAML")
-    raise UsageError(f"{path} is no {'table in ' * (not problem)}{notations[0]}{problem}")
+    raise UsageError(f"{path} is no {'table in ' * (not problem)}{notation}{problem}")
 
 
 def _text(path: Path) -> str:

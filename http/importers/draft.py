@@ -203,7 +203,7 @@ class _Walk:
                 yield step
                 continue
             i = next(meant)
-            own = self.draft.name(str(target[0]), below[i]) if step == "*" else below[i]
+            own = self.draft.name(str(target[0]), str(below[i])) if step == "*" else below[i]
             if own != below[i]:
                 self.draft.left[(*self.at, *below[: i + 1])] = f"is called {own} here"
             yield own

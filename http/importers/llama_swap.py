@@ -134,7 +134,7 @@ def _local(draft: Draft, at: Key, model: dict[str, Any], command: Command) -> st
     draft.carry({"tool_parser": command.tool_parser}, COMMAND, cmd, into)
     if command.others:
         draft.left[cmd] = f"says more than the model: {', '.join(command.others)}"
-    draft.carry(model, MODEL | LOCAL, at)
+    draft.carry(model, {**MODEL, **LOCAL}, at)
     return name
 
 
@@ -143,7 +143,7 @@ def _remote(draft: Draft, at: Key, model: dict[str, Any]) -> str:
     provider = draft.name("providers", str(at[-1]))
     there = str(model.get("useModelName") or at[-1])
     draft.put(("providers", provider, "models"), [there], (*at, "proxy"))
-    draft.carry(model, MODEL | REMOTE, at, ("providers", provider))
+    draft.carry(model, {**MODEL, **REMOTE}, at, ("providers", provider))
     draft.put(("aliases", str(at[-1])), f"{provider}/{there}", (*at, "proxy"))
     return f"{provider}/{there}"
 
@@ -222,14 +222,16 @@ TIMEOUTS: Rules = {
     "timeouts.expectContinue": "nothing is expected here before a body is sent",
 }
 
-REMOTE: Rules = TIMEOUTS | {
+REMOTE: Rules = {
+    **TIMEOUTS,
     "cmd": OTHER,
     "proxy": To("url", _defined),
     "useModelName": DONE,
     "concurrencyLimit": To("max_concurrency"),
 }
 
-PEER: Rules = TIMEOUTS | {
+PEER: Rules = {
+    **TIMEOUTS,
     "proxy": To("url", _defined),
     "apiKey": To("api_key", _key),
     "models": To("models"),

@@ -72,8 +72,8 @@ def carry_settings(draft: Draft, document: dict[str, Any]) -> None:
 def carry_stack(draft: Draft, document: dict[str, Any]) -> None:
     """Carry over tiers: behind each stand those after it, and the cloud behind the last."""
     models: dict[int, str] = {}
-    tiers = document.get("tiers")
-    for i, tier in enumerate(tiers if isinstance(tiers, list) else []):
+    tiers = document["tiers"] if isinstance(document.get("tiers"), list) else []
+    for i, tier in enumerate(tiers):
         at = ("tiers", i)
         if not isinstance(tier, dict) or not all(tier.get(key) for key in NEEDED):
             draft.left[at] = f"lacks one of {', '.join(NEEDED)}"

@@ -36,7 +36,10 @@ def test_help(arguments: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "serve", "run", "quantize", "convert", "version", "bench", "bench decode", "kernels"],
+    [
+        *("", "serve", "run", "quantize", "convert", "version", "bench", "bench decode", "kernels"),
+        *("config", "config list", "config path", "config schema", "config check", "config import"),
+    ],
 )
 def test_every_command_shows_its_help_for_h_too(
     command: str, capfd: pytest.CaptureFixture[str]
@@ -117,6 +120,9 @@ def test_a_prompt_is_utf_8_whatever_the_locale() -> None:
         (("convert", "x.gguf", ""), {}, "'' exists already"),
         (("convert", "x.gguf", "/tmp"), {}, "/tmp exists already"),
         (("quantize", " ", "new"), {}, "the model is ' '"),
+        (("config", "lst"), {}, "Did you mean 'list'?\n"),
+        (("config", "list", "--config", "a", "--profile", "b"), {}, "name two files"),
+        (("config", "import", "/no/such"), {}, "/no/such could not be read: No such file"),
         (("serv",), {}, "Did you mean 'serve'?\n"),
         (("run", "--max-tokens", "0", "x"), {}, "--max-tokens is '0'"),
     ],

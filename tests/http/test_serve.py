@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,14 @@ def test_the_banner_says_where_what_and_how(server: Server) -> None:
 
 
 # Chat
+
+
+def test_the_banner_s_line_to_try_is_answered(server: Server) -> None:
+    command = shlex.split(server.banner.rpartition("Try it:")[2].strip().splitlines()[0])
+    assert command[:2] == ["curl", "-N"] and command[3] == "-d" and len(command) == 5
+    request = urllib.request.Request(command[2], command[4].encode())
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert response.status == 200 and response.read().endswith(b"data: [DONE]\n\n")
 
 
 def test_where_no_model_is_named() -> None:

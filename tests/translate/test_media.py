@@ -8,7 +8,10 @@ from bessemer.translate.media import (
     data_url,
     decoded_base64,
     decoded_data_url,
+    image_of_url,
+    image_type,
     refuse_media,
+    titled_file,
 )
 from bessemer.translate.parts import Audio, Document, Image, Media, said
 
@@ -53,3 +56,32 @@ def test_a_local_model_refuses_them_by_their_field(kind: type[Media]) -> None:
         refuse_media(Chat("m", (Message("user", (*said("Hi"), part)),)))  # type: ignore[arg-type]
     assert (caught.value.code, caught.value.field) == ("unsupported", part.field)
     refuse_media(Chat("m", (Message("user", said("Hi")),)))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\x89PNG\r\n", "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"GIF89a", "image/gif"),
+        (b"RIFF\n\0\0\nWEBPVP8", "image/webp"),
+        (b"RIFF\0\0\0\0WAVE", "image/png"),
+        (b"BM1234", "image/bmp"),
+        (b"", "image/png"),
+    ],
+)
+def test_images_say_what_they_are(data: bytes, kind: str) -> None:
+    assert image_type(data) == kind
+
+
+def test_images_and_files_by_url_or_name() -> None:
+    assert image_of_url("https://a", "f", detail="low") == Image(
+        media_type="", url="https://a", detail="low"
+    )
+    with pytest.raises(Refusal) as caught:
+        image_of_url("file:///etc/passwd", "f")
+    assert caught.value.field == "f"
+    text = Document(media_type="text/plain", data=b"Hi", title="a.txt")
+    assert titled_file("SGk=", "a.txt", "f") == text
+    assert titled_file("data:text/plain;base64,SGk=", "a.txt", "f") == text
+    assert titled_file("SGk=", None, "f").media_type == "application/pdf"

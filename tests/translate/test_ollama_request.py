@@ -9,6 +9,7 @@ from bessemer.engine.request import Refusal
 from bessemer.translate.chat import Chat, Completion, GenerationOptions, Reasoning
 from bessemer.translate.fields import IGNORED
 from bessemer.translate.ollama_request import decode_chat, decode_prompt
+from bessemer.translate.parts import Image, Text
 
 HI = [{"role": "user", "content": "Hi"}]
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object"}}
@@ -151,7 +152,7 @@ def test_messages_with_calls_and_results() -> None:
     ("fields", "field"),
     [
         ({"messages": [{"role": "critic", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [*HI, {"role": "user", "images": ["x"]}]}, "messages[1].images"),
+        ({"messages": [*HI, {"role": "user", "images": ["x"]}]}, "messages[1].images[0]"),
         ({"tools": [{"type": "web"}]}, "tools[0].type"),
         ({"tools": [{}]}, "tools[0].function"),
         ({"keep_alive": "soon"}, "keep_alive"),
@@ -193,3 +194,16 @@ def test_prompts() -> None:
     assert not filled.parse_special
     for name, value in (("system", "s"), ("context", [1]), ("suffix", "s")):
         assert refused(prompt, raw=True, **{name: value}).field == name
+
+
+def test_images_are_parts_that_say_what_they_are() -> None:
+    turn = {"role": "user", "content": "See", "images": ["/9j/", "iVBO"]}
+    (message,) = chat(messages=[turn]).messages
+    assert message.content == (
+        Text("See"),
+        Image(media_type="image/jpeg", data=b"\xff\xd8\xff"),
+        Image(media_type="image/png", data=b"\x89PN"),
+    )
+    assert [part.field for part in message.content if isinstance(part, Image)] == [
+        "messages[0].images"
+    ] * 2

@@ -53,7 +53,8 @@ def answers(text: str) -> Script:
 def overlap(request: GenerateRequest) -> Iterable[Event]:
     """Find a letter likelier the more often it came before, as models do."""
     assert isinstance(request, Completion)
-    for choice, prompt in enumerate(request.prompts):
+    for choice, given in enumerate(request.prompts):
+        prompt = [*given]
         yield PromptLogprobs(choice, ((),))
         scores = [prompt[:at].count(letter) - 100 for at, letter in enumerate(prompt)][1:]
         tokens = tuple((RankedToken(0, "", score, 1),) for score in scores)

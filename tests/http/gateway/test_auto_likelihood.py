@@ -42,5 +42,5 @@ def test_only_the_ends_of_a_long_request_are_read() -> None:
         asyncio.run(likeliest(reader, routes, "y" * 10**6, "me"))
         (asked,) = reader.asked
         assert isinstance(asked, Completion) and len(asked.prompts) == count
-        read = sum(prompt.count(ord("y")) for prompt in asked.prompts)
+        read = sum([*prompt].count(ord("y")) for prompt in asked.prompts)
         assert read <= max(TOGETHER, count * LEAST) and read <= count * MOST

@@ -114,6 +114,7 @@ MISTAKES = [
     ("port = 8123", "prt = 1", 2, "server.prt is no key; did you mean port?"),
     ("port = 8123", "port = 99999", 2, "server.port is '99999', but must be a whole number from 0"),
     ("port = 8123", 'rate_limit = ["1"]', 2, "server.rate_limit is a list, but must be one value"),
+    ("port = 8123", "port = []", 2, "server.port is a list, but must be one value"),
     ("port = 8123", "host = {a = 1}", 2, "server.host must be a text, a number, true or false"),
     ("port = 8123", "api_key = [[1]]", 2, "server.api_key must be a text, a number, true or"),
     ("port = 8123", "host = 2020-01-02", 2, "server.host must be a text, a number, true or false"),

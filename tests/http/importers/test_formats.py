@@ -92,8 +92,9 @@ SCALARS = st.one_of(
 VALUES = st.one_of(
     SCALARS, st.lists(SCALARS, max_size=3), st.dictionaries(WORDS, SCALARS, max_size=2)
 )
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 # What goes with another key without being its source.
-WITH_OTHERS = ("macros", "name", "model", "provider")
+WITH_OTHERS = ("name", "model", "provider")
 
 
 def below(key: str, *rules: Rules) -> Rules:
@@ -144,7 +145,7 @@ def leaves(value: Any, at: Key = ()) -> Iterator[Key]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_key_is_lost_and_the_result_is_always_sound(name: str) -> None:
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
     @given(documents(KEYS[name]))
     def carry(document: dict[str, Any]) -> None:
         draft = Draft()
@@ -157,6 +158,6 @@ def test_no_key_is_lost_and_the_result_is_always_sound(name: str) -> None:
         told = {*draft.left, *draft.sources()}
         for leaf in leaves(document):
             known = any(leaf[:end] in told for end in range(1, len(leaf) + 1))
-            assert known or leaf[-1] in WITH_OTHERS, leaf
+            assert known or leaf[-1] in WITH_OTHERS or "macros" in leaf, leaf
 
     carry()
