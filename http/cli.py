@@ -232,10 +232,14 @@ def run(
 
 @app.command()
 def route(
-    model: Annotated[str, typer.Argument(help="The name that a request has for its model.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The name that a request has for its model.")
+    ],
     prompt: Annotated[
         str | None,
-        typer.Option(help="What it asks: an auto-router reads that, in the server that runs."),
+        typer.Option(
+            metavar="TEXT", help="What it asks: an auto-router reads that, in the server that runs."
+        ),
     ] = None,
     config: ConfigPath = "",
     profile: Profile = "",

@@ -57,9 +57,9 @@ def models(config: Config) -> dict[str, Path]:
     return paths
 
 
-def names(config: Config) -> list[str]:
-    """Return the public names of a command's models, none of which is looked for or downloaded."""
-    return [_name_unseen(model) for model in config.models or defaults()]
+def names(models: Iterable[str]) -> list[str]:
+    """Return the public names of models, none of which is looked for or downloaded."""
+    return [_name_unseen(model) for model in models]
 
 
 def _name_unseen(model: str) -> str:

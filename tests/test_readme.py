@@ -179,6 +179,8 @@ def help_of(*command: str) -> str:
 def test_commands_take_their_flags(command: tuple[str, ...]) -> None:
     text = help_of(*command)
     assert HELPS[command] <= set(re.findall(r"--[\w-]+", text))
+    if command == ("route",):
+        assert text.strip() in PAGES["http/README.md"]
     if command == ("serve",):
         page = PAGES["http/README.md"]
         assert text.strip() in page
@@ -231,9 +233,10 @@ NOT_RUN = {
     r".*(--html|bench html)": "matplotlib, which is an extra; test_cli.py has the page",
     r".*(softcap)": "the kernel that a reader has written by then",
     r"python -m (venv|mlx_vlm)": "another program",
+    r"bessemer route ": "a configuration is needed; tests/http/gateway/test_commands.py has it",
     r"bessemer( bench)?$|bessemer (bench (serve|host|log)|kernels profile)$":
         "a name in the text, not a whole command, or tested in tests/http",
-    r"bessemer (serve|run|quantize|convert)$":
+    r"bessemer (serve|run|quantize|convert|route)$":
         "a name in the text, not a whole command, or tested in tests/http",
     r"bessemer doctor": "a Mac; tests/bench/report/test_cli.py has it",
     r"python -m bessemer.bench.guide.train": "it takes an hour",

@@ -9,12 +9,13 @@ from contextlib import aclosing
 
 from ...translate.chat import Completion, Failure, GenerationOptions, PromptLogprobs
 from ...translate.tokens import Tokenize
-from .auto_reader import Reader
+from .auto_reader import Reader, shortened
 from .schema import RouteTable
 
 SCORED = GenerationOptions(max_tokens=0, prompt_logprobs=0)
 # Tokens of a request that are read after each description, and after all of them together.
-LEAST, MOST, TOGETHER = 16, 96, 640
+LEAST, MOST, TOGETHER = 16, 64, 384
+LONG_WORDS = 16  # characters of a token, more than which hardly any has
 
 
 async def likeliest(
@@ -22,7 +23,7 @@ async def likeliest(
 ) -> tuple[str, str]:
     """Return a route's name, and what speaks for it. Raises Refusal."""
     most = min(MOST, max(LEAST, TOGETHER // len(routes)))
-    words = ends(await _tokens(reader, f" {text}"), most)
+    words = ends(await _tokens(reader, f" {shortened(text, LONG_WORDS * most)}"), most)
     openings = [await _tokens(reader, opening(route), first=True) for route in routes]
     prompts = tuple((*each, *words) for each in openings)
     scores = await _scores(reader, Completion("", prompts, SCORED, client=caller), len(words))

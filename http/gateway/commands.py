@@ -9,6 +9,7 @@ from ...engine.command_line import fail
 from ...engine.request import Refusal
 from .. import hub
 from ..config import Config, UsageError
+from ..serve import named
 from .auto_router import read
 from .routing import Router
 from .schema import ConfigTables
@@ -28,9 +29,11 @@ def show_route(model: str, prompt: str | None, tables: ConfigTables, config: Con
         print("the auto-router reads such requests first; --prompt TEXT shows what it chooses")
     elif prompt is not None:
         print(f"the auto-router does not read requests for {model}")
+    wanted = named(config, tables)
+    local = hub.names(wanted) if wanted else []
     listed = {name: each.models for name, each in tables.providers.items() if each.models}
     try:
-        decision = Router(tables, hub.names(config), listed).decide(model)
+        decision = Router(tables, local, listed).decide(model)
     except Refusal as refusal:
         return fail("bessemer", refusal.message)
     return _show(decision.steps, decision.by, [*map(str, decision.targets)])

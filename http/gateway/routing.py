@@ -95,7 +95,7 @@ class Router:
     ) -> Iterator[Decision | None]:
         if chosen is not None:
             steps.append(f"the auto-router chose the route {chosen.name}")
-            yield self._of_route(chosen, name, "auto")
+            yield self._chosen(chosen, name)
         looks = (self._exact, self._tier, self._alias, self._pattern, self._of_provider)
         for look in (*looks, self._short, self._default, self._first):
             yield look(name, steps)
@@ -158,12 +158,7 @@ class Router:
         steps.append(f"the default takes what is left: {default.provider}")
         if default.provider in LOCAL:
             return self._local_default(name, default.model)
-        model = default.model or name
-        if model in ("", AUTO):
-            said = f"{name} is no model of" if name else "No model is named, and there is none for"
-            message = f"{said} {default.provider}'s; name one."
-            raise Refusal(400, "invalid_value", message, "model")
-        return Decision((Target(default.provider, model),), "default")
+        return Decision((_sent(default.provider, default.model or name),), "default")
 
     def _local_default(self, name: str, model: str | None) -> Decision | None:
         any_will_do = name in ("", AUTO)
@@ -176,6 +171,16 @@ class Router:
             steps.append(f"no model is named, or one of Anthropic's: the first here is {first}")
             return Decision((Target(None, first),), "default")
         return None
+
+    def _chosen(self, route: RouteTable, name: str) -> Decision:
+        """Return the decision for a route that may have been chosen for a name that is none."""
+        found = self._of_route(route, name, "auto")
+        first, *others = found.targets
+        if first.provider is not None:
+            _sent(first.provider, first.model)
+        elif first.model in ("", AUTO) and self.local:
+            first = Target(None, next(iter(self.local)))
+        return replace(found, targets=(first, *others))
 
     def _of_route(self, route: RouteTable, name: str, method: Method) -> Decision:
         provider = None if route.provider in LOCAL else route.provider
@@ -207,6 +212,14 @@ class Router:
         else:
             message += f"this server has: {', '.join(sorted(names))}."
         return Refusal(404, "model_not_found", message, "model")
+
+
+def _sent(provider: str, model: str) -> Target:
+    """Return a provider's model. Raises Refusal for a virtual name, of which it has none."""
+    if model in ("", AUTO):
+        said = f"{model} is no model of" if model else "No model is named, and there is none for"
+        raise Refusal(400, "invalid_value", f"{said} {provider}'s; name one.", "model")
+    return Target(provider, model)
 
 
 LATEST = ":latest"  # as good as no tag

@@ -33,6 +33,7 @@ def test_every_path_and_which_ask_for_no_key() -> None:
         "/v1/rerank",
         "/v2/rerank",
         "/v1/score",
+        "/v1/route",
         *("/tokenize", "/detokenize", "/apply-template"),
         *(f"/api/{name}" for name in ("chat", "generate", "embed", "embeddings", "show")),
     }

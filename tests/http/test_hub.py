@@ -299,3 +299,19 @@ def test_two_of_one_name(tmp_path: Path) -> None:
     first, second = fill(tmp_path / "a" / "m"), fill(tmp_path / "b" / "m")
     with pytest.raises(UsageError, match="two models are called 'm'; give one another name"):
         models(Config(models=(str(first), str(second))))
+
+
+def test_names_are_known_of_models_that_are_not_here(tmp_path: Path) -> None:
+    """As they are once these are loaded, but nothing is looked for on the network."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    given = {
+        "guide": "bessemer-guide",
+        "a=guide": "a",
+        "Nobody/never-seen": "Nobody/never-seen",
+        "Nobody/never-seen-GGUF:Q8_0": "Nobody/never-seen-GGUF:Q8_0",
+        "b=Nobody/never-seen": "b",
+        str(folder): "mine",
+        str(tmp_path / "absent.gguf"): "absent",
+    }
+    assert hub.names(given) == [*given.values()]

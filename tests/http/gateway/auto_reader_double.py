@@ -21,17 +21,20 @@ Script = Callable[[GenerateRequest], Iterable[Event]]
 
 
 class ScriptedReader:
-    """Its tokens are characters; it takes `seconds` for each answer."""
+    """Its tokens are characters; it takes `seconds` for each answer, and no text over `longest`."""
 
-    def __init__(self, script: Script, parameters: int | None, seconds: float = 0) -> None:
+    def __init__(
+        self, script: Script, parameters: int | None, seconds: float = 0, longest: int = 10**6
+    ) -> None:
         self.name = "reader"
         sized: Any = type("Sized", (), {"parameters": parameters})
         self.about = None if parameters is None else sized
-        self.script, self.seconds = script, seconds
+        self.script, self.seconds, self.longest = script, seconds, longest
         self.asked: list[GenerateRequest] = []
 
     async def tokenize(self, request: Tokenize) -> Tokens:
         assert not request.parse_special  # what a request says is never a control token
+        assert len(request.text) <= self.longest
         return Tokens([*map(ord, request.text)])
 
     async def events(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
@@ -50,7 +53,8 @@ def answers(text: str) -> Script:
 def overlap(request: GenerateRequest) -> Iterable[Event]:
     """Find a letter likelier the more often it came before, as models do."""
     assert isinstance(request, Completion)
-    for choice, prompt in enumerate(request.prompts):
+    for choice, given in enumerate(request.prompts):
+        prompt = [*given]
         yield PromptLogprobs(choice, ((),))
         scores = [prompt[:at].count(letter) - 100 for at, letter in enumerate(prompt)][1:]
         tokens = tuple((RankedToken(0, "", score, 1),) for score in scores)

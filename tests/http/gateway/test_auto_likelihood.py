@@ -37,10 +37,10 @@ def test_only_the_ends_of_a_long_request_are_read() -> None:
     assert [*ends(range(10), 10)] == [*range(10)]
     assert [*ends(range(100), 5)] == [0, 1, 2, 98, 99]
     for count in (2, 10, 100):
-        reader = ScriptedReader(overlap, 1)
+        reader = ScriptedReader(overlap, 1, longest=2000)
         routes = [route(f"r{number}", "x") for number in range(count)]
         asyncio.run(likeliest(reader, routes, "y" * 10**6, "me"))
         (asked,) = reader.asked
         assert isinstance(asked, Completion) and len(asked.prompts) == count
-        read = sum(prompt.count(ord("y")) for prompt in asked.prompts)
+        read = sum([*prompt].count(ord("y")) for prompt in asked.prompts)
         assert read <= max(TOGETHER, count * LEAST) and read <= count * MOST

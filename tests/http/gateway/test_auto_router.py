@@ -8,20 +8,18 @@ from typing import Any
 import pytest
 
 from bessemer.engine.request import Refusal
-from bessemer.http.config import Config
+from bessemer.http.cli import main
 from bessemer.http.gateway.auto_router import FLUENT, LEGIBLE, AutoRouter, Choice, Choices
 from bessemer.http.gateway.gateway import Gateway
 from bessemer.http.gateway.routing import Router, Target
 from bessemer.http.gateway.schema import AutoRouterTable, ConfigTables, RouteTable
-from bessemer.http.gguf_models import DEFAULT, packaged
-from bessemer.http.local import Patience
-from bessemer.http.log import Log
+from bessemer.http.gguf_models import DEFAULT
 from bessemer.http.message import HttpRequest
-from bessemer.http.startup import starting
 from bessemer.translate import openai_chat
 from bessemer.translate.chat import Chat, Completion, Failure, GenerateRequest, Message
 from bessemer.translate.parts import said
 from tests.http.gateway.auto_reader_double import ScriptedReader, answers, overlap
+from tests.http.running import Server, serving
 
 ROUTES = [
     RouteTable(name="numbers", description="1234567890", provider="local", model="n"),
@@ -188,30 +186,43 @@ SAMPLES = {
              "Is 1001 a prime number?",
              "A rectangle has perimeter 30 and area 50. Find its sides."],
 }  # fmt: skip
-DESCRIBED = [
-    RouteTable(name=name, description=description, provider="local")
-    for name, description in (
-        ("code", "Writing, explaining and debugging computer programs."),
-        ("stories", "Creative writing: stories, poems, characters and songs."),
-        ("math", "Mathematics: calculations, equations, proofs and statistics."),
-    )
-]
+CONFIG = """
+[auto_router]
+enabled = true
+timeout_ms = 60000  # the machine may be busy
+[[routes]]
+name = "code"
+description = "Writing, explaining and debugging computer programs."
+provider = "local"
+[[routes]]
+name = "stories"
+description = "Creative writing: stories, poems, characters and songs."
+provider = "local"
+[[routes]]
+name = "math"
+description = "Mathematics: calculations, equations, proofs and statistics."
+provider = "local"
+"""
 
 
-def test_the_default_model_sends_prompts_where_a_person_would() -> None:
-    async def chosen() -> list[tuple[str, str]]:
-        path = packaged(DEFAULT)
-        assert isinstance(path, Path)
-        with Log("error") as log:
-            async with starting({DEFAULT: path}, Config(), log, Patience()) as (backends, loading):
-                await loading
-                patient = AutoRouterTable(enabled=True, timeout_ms=60_000)
-                auto = AutoRouter(patient, DESCRIBED, backends.models, DECODERS)
-                return [
-                    (name, (await auto.choice(chat(text), "me")).name)
-                    for name, texts in SAMPLES.items()
-                    for text in texts
-                ]
+def test_the_default_model_sends_prompts_where_a_person_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long a prompt is, so much of it is read that there is a decision."""
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG)
+    long = "My loop never ends. " + "x = x + 1\n" * 20_000 + "Debug this program."
 
-    pairs = asyncio.run(chosen())
+    def asked(server: Server, text: str) -> str:
+        body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+        status, told, _ = server.ask("POST", "/v1/route", body)
+        assert status == 200, told
+        return str(told["by"]).removeprefix("auto ")
+
+    with serving("--model", DEFAULT, "--config", str(config)) as server:
+        pairs = [(name, asked(server, text)) for name, texts in SAMPLES.items() for text in texts]
+        assert asked(server, long) == "code"
+        monkeypatch.setenv("BESSEMER_PORT", str(server.port))
+        assert main(["route", "auto", "--prompt", "Sing me a song.", "--config", str(config)]) == 0
     assert len(pairs) == 10 and sum(name == found for name, found in pairs) >= 8, pairs
+    assert capsys.readouterr().out.splitlines()[-1].startswith("auto stories: local/")

@@ -104,6 +104,19 @@ def test_the_auto_router_s_choice_comes_first() -> None:
     assert decision.targets == (Target("openai", "coder"),)
 
 
+def test_h44_a_chosen_route_without_a_model_takes_the_name_where_it_is_one() -> None:
+    here = RouteTable(name="here", description="x", provider="local", fallbacks=["openai/y"])
+    there = RouteTable(name="there", description="x", provider="openai")
+    router = Router(TABLES, LOCAL)
+    for virtual in ("auto", ""):
+        assert router.decide(virtual, here).targets == (Target(None, "own"), Target("openai", "y"))
+        with pytest.raises(Refusal) as caught:
+            router.decide(virtual, there)
+        assert (caught.value.status, caught.value.field) == (400, "model")
+    assert router.decide("org/Loc", here).targets[0] == Target(None, "org/Loc")
+    assert router.decide("gpt", there).targets == (Target("openai", "gpt"),)
+
+
 def test_an_unknown_name_is_told_the_three_nearest() -> None:
     with pytest.raises(Refusal) as caught:
         decide("ou")
