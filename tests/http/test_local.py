@@ -136,8 +136,9 @@ def test_a_stream_whose_tokens_say_nothing_to_its_client_has_heartbeats() -> Non
         yield Token(requests[0].id, [302], finish="length")
 
     model, _ = writer(held, Patience(heartbeat=0.01))
-    for about in ({"stream_chunk": 1000}, {"stream_chunk": 1000, "continuous_usage": True}):
-        options = GenerationOptions(stream=True, max_tokens=50, **about)
+    for usage in (False, True):
+        about = GenerationOptions(stream=True, max_tokens=50, stream_chunk=1000)
+        options = replace(about, continuous_usage=usage)
         kinds = [type(event) for event in events(model, Chat("m", HELLO, options))]
         assert kinds.count(Heartbeat) > 2
 
