@@ -30,6 +30,7 @@ from ..translate.chat import (
     GenerateRequest,
     Heartbeat,
     Overflow,
+    Progress,
     Usage,
 )
 from ..translate.embedding_inputs import check, portions, read_inputs
@@ -67,7 +68,8 @@ class Patience:
     """The seconds of silence until a heartbeat is sent, and until a request is given up.
 
     A model that computes is not silent, whoever it is for; so a request waits for its turn. A
-    stream that nothing is known of after `opening` seconds begins with a heartbeat.
+    stream that nothing is known of after `opening` seconds begins with a heartbeat. The clock is
+    looked at each `tick`, which is the most that a heartbeat comes late.
     """
 
     heartbeat: float = 5.0
@@ -76,15 +78,15 @@ class Patience:
 
     @property
     def tick(self) -> float:
-        return min(self.heartbeat, self.timeout / 4)
+        return min(self.heartbeat, self.timeout) / 4
 
     def first(self, request: GenerateRequest, work: Sequence[engine.Request]) -> float:
-        """Return the seconds until the first look at the clock, when a stream is to begin.
+        """Return the seconds until the first heartbeat, when a stream is to begin.
 
         A grammar is compiled before: one that cannot be still has a status of its own.
         """
         begins = request.options.stream and work[0].constraint is None
-        return min(self.opening, self.tick) if begins else self.tick
+        return min(self.opening, self.heartbeat) if begins else self.heartbeat
 
 
 class _Clock:
@@ -93,13 +95,16 @@ class _Clock:
     def __init__(self, patience: Patience, first: float | None = None) -> None:
         self._now = asyncio.get_running_loop().time
         self._patience = patience
-        self.token()
-        if first is not None:
-            self._beat = self._heard + min(first, patience.heartbeat)
+        self.heard()
+        self._beat = self._heard + (patience.heartbeat if first is None else first)
 
-    def token(self) -> None:
+    def heard(self) -> None:
+        """Note that the worker has said something, whether or not the client hears of it."""
         self._heard = self._now()
-        self._beat = self._heard + self._patience.heartbeat
+
+    def told(self) -> None:
+        """Note that the client has been told something."""
+        self._beat = self._now() + self._patience.heartbeat
 
     def tick(self, progress: float) -> bool:
         """Return whether a heartbeat is due; `progress` is when the model last computed anything.
@@ -111,7 +116,7 @@ class _Clock:
             raise Refusal(504, "timeout", f"The model computed nothing for {seconds:g} seconds.")
         if now < self._beat - RESOLUTION:
             return False
-        self._beat = now + self._patience.heartbeat
+        self.told()
         return True
 
 
@@ -366,18 +371,20 @@ class GenerationBackend(LocalBackend):
         first = patience.first(request, answer.requests)
         clock = _Clock(patience, first)
         kept = not request.options.stream
-        stream = worker.open(answer.requests, patience.tick, first, kept)
+        stream = worker.open(answer.requests, patience.tick, min(first, patience.tick), kept)
         try:
             with self.activity.under_way(answer, times):
                 while not answer.over:
                     event = await stream.next()
                     if event is not None:
-                        clock.token()
+                        clock.heard()
                         times.take(event)
                         if event.over:
                             leave(1)
-                        for each in answer.take(event):
+                        for each in answer.take(event):  # none of a hidden thought's tokens
                             yield each
+                            if not isinstance(each, Progress):  # which goes out with what follows
+                                clock.told()
                     elif clock.tick(worker.progress):
                         yield Heartbeat()
             yield structs.replace(answer.done, durations=times.durations())
@@ -456,7 +463,7 @@ async def results(
             if event is None:
                 clock.tick(worker.progress)
             else:
-                clock.token()
+                clock.heard()
                 left -= event.over
                 yield event
     finally:

@@ -128,7 +128,10 @@ GENERATION: Table = {
     **_rows("control tokens in a conversation's texts", "parse_special"),
     **_rows("the echo of a prompt here", "echo"),
     **_rows("logprobs of chosen ids", "logprob_token_ids n_probs"),
-    **_rows("token ids in an answer", "return_token_ids return_tokens_as_token_ids"),
+    **_rows("probabilities after the samplers", "post_sampling_probs"),
+    **_rows("a least number of candidates", "min_keep"),
+    **_rows("token ids in an answer", "return_token_ids return_tokens_as_token_ids return_tokens"),
+    **_rows("an answer of chosen fields", "response_fields"),
     **_rows("hidden states", "return_hidden_states"),
     **_rows("prompts as embeddings", "prompt_embeds"),
     **_rows("image input", "images image_data mm_processor_kwargs media_io_kwargs"),
@@ -165,10 +168,15 @@ COMPLETIONS: Table = {
     **_rows("special tokens around a prompt as asked", "add_special_tokens", (True,)),
     **_TEMPLATES,
 }
+_FORMATS: Table = {
+    **_rows("streams of another form at this endpoint", "stream_format", (*NOTHING, "sse")),
+    **_rows("streams of another form at this endpoint", "stream_chunk_size", (1,)),
+}
 _USAGE: tuple[Any, ...] = (*NOTHING, {"include_usage": True}, {"include_usage": False})
 MESSAGES: Table = {
     **GENERATION,
     **_TEMPLATES,
+    **_FORMATS,
     **_rows("chat templates at this endpoint", "enable_thinking", ()),  # `thinking` says that
     **_rows("usage in every piece of a stream at this endpoint", "stream_options", _USAGE),
     **_rows("tool calls of this form at this endpoint", "functions"),
@@ -198,6 +206,7 @@ OLLAMA_EMBEDDINGS: Table = {**_rows("image input", "images")}
 RESPONSES: Table = {
     **GENERATION,
     **_TEMPLATES,
+    **_FORMATS,
     **_rows("tool calls of this form at this endpoint", "functions"),
     **_rows(
         "tool calls of this form at this endpoint", "function_call", (*NOTHING, "none", "auto")

@@ -226,7 +226,7 @@ class GetResponse:
         if self.kept is None:
             raise not_found(id)
         running = self.kept.background.find(owner_of(request), id)
-        streams = query.get("stream", ["false"])[-1].lower() == "true"
+        streams = _flag(query, "stream")
         after = _number(query, "starting_after", -1)
         if running is not None and not streams:
             return Response(200, running.body)
@@ -359,6 +359,13 @@ def _page(items: list[bytes], query: Mapping[str, list[str]]) -> ItemList:
     page = each[:limit]
     first, last = (page[0][0], page[-1][0]) if page else (None, None)
     return ItemList([Raw(item) for _, item in page], first, last, len(each) > limit)
+
+
+def _flag(query: Mapping[str, list[str]], name: str) -> bool:
+    text = query.get(name, ["false"])[-1].lower()
+    if text not in ("true", "1", "false", "0"):
+        raise invalid(name, "must be true or false")
+    return text in ("true", "1")
 
 
 def _number(

@@ -124,6 +124,24 @@ def test_silence_brings_heartbeats_and_then_a_504() -> None:
     assert len(answer) > 1 and all(isinstance(event, Heartbeat) for event in answer[1:])
 
 
+def test_a_stream_whose_tokens_say_nothing_to_its_client_has_heartbeats() -> None:
+    """What is held back for a larger piece, or hidden, as a thought may be, is silence too."""
+
+    def held(requests: list[Request]) -> Iterable[Event | None]:
+        yield Started(requests[0].id, 0)
+        for _ in range(40):
+            yield Token(requests[0].id, [301])
+            yield None  # 2 ms later
+        yield Token(requests[0].id, [302], finish="length")
+
+    model, _ = writer(held, Patience(heartbeat=0.01))
+    for usage in (False, True):
+        about = GenerationOptions(stream=True, max_tokens=50, stream_chunk=1000)
+        options = replace(about, continuous_usage=usage)
+        kinds = [type(event) for event in events(model, Chat("m", HELLO, options))]
+        assert kinds.count(Heartbeat) > 2
+
+
 HELD = ResponseFormat("json_object", "")
 
 
@@ -154,13 +172,17 @@ def test_a_stream_begins_before_its_request_is_admitted(
     answer = events(model, Chat("m", HELLO, **fields))
     assert isinstance(answer[0], Heartbeat) == begins and text(answer) == "Hi"
     assert sum(isinstance(event, Heartbeat) for event in answer) == begins
-    assert worker.beats == (5.0, 0.01 if begins else 5.0)
+    assert worker.beats == (1.25, 0.01 if begins else 1.25)
 
 
 def test_a_stream_begins_no_later_than_its_first_heartbeat_is_due() -> None:
     request = Request(id=1, tokens=[1], max_tokens=1)
     streamed = Chat("m", HELLO, GenerationOptions(stream=True))
-    for patience, first in ((Patience(), 0.025), (Patience(0.02), 0.02), (Patience(9, 0.04), 0.01)):
+    for patience, first in (
+        (Patience(), 0.025),
+        (Patience(0.02), 0.02),
+        (Patience(9, 0.04), 0.025),
+    ):
         assert patience.first(streamed, [request]) == first
 
 
@@ -320,8 +342,9 @@ def test_short_prompts_go_on_beside_any_number_of_long_ones() -> None:
         over.set()
 
 
-def test_the_clock_is_looked_at_for_each_heartbeat_and_four_times_before_the_end() -> None:
-    assert [Patience(5, timeout).tick for timeout in (300, 20, 8)] == [5, 5, 2]
+def test_the_clock_is_looked_at_four_times_for_each_heartbeat_and_before_the_end() -> None:
+    """Looked at once, it is a moment early each time after it was late: every other one is lost."""
+    assert [Patience(5, timeout).tick for timeout in (300, 20, 4)] == [1.25, 1.25, 1]
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,11 @@ def test_a_kept_response_is_read_listed_and_deleted(server: openai.OpenAI) -> No
         with pytest.raises(openai.BadRequestError) as caught:
             server.responses.input_items.list(made.id, **wrong)  # type: ignore[arg-type]
         assert caught.value.param in wrong
+    assert server.responses.retrieve(made.id, extra_query={"stream": "0"}).id == made.id
+    for streams in ("maybe", "1"):  # neither is taken for no
+        with pytest.raises(openai.BadRequestError, match="stream") as caught:
+            server.responses.retrieve(made.id, extra_query={"stream": streams})
+        assert caught.value.param == "stream"
     told = server.delete(f"/responses/{made.id}", cast_to=object)
     assert told == {"id": made.id, "object": "response", "deleted": True}
     for ask in (
