@@ -1,16 +1,18 @@
 """What a route or a tier gives the requests that go its way."""
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import overload
 
-from ...translate.chat import Chat, Completion, Message
+from ...translate.chat import Chat, Completion, GenerateRequest, Message
 from ...translate.parts import said
 from .schema import AskedTable
 
-Asked = TypeVar("Asked", Chat, Completion, Chat | Completion)
 
-
-def with_asked(request: Asked, asked: AskedTable) -> Asked:
+@overload
+def with_asked(request: Chat, asked: AskedTable) -> Chat: ...
+@overload
+def with_asked(request: Completion, asked: AskedTable) -> Completion: ...
+def with_asked(request: GenerateRequest, asked: AskedTable) -> GenerateRequest:
     """Return a request with a table's defaults where it says nothing, and within its caps.
 
     A system message goes before the request's own; bare prompts have no place for one.

@@ -355,7 +355,8 @@ def test_a_key_of_this_server_s_never_leaves() -> None:
         ({"x-api-key": "ours", "authorization": "Bearer ours"}, None),
         ({"authorization": "Bearer ours", "x-api-key": "theirs"}, "Bearer theirs"),
     ):
-        for settings in ({}, {"pass_auth": True}):
+        for passing in (False, True):
+            settings: dict[str, Any] = {"pass_auth": True} if passing else {}
             with (
                 provider(answers) as fake,
                 serving(remote(fake.url, **settings), keys=["ours"]) as port,

@@ -231,7 +231,7 @@ def test_errors_in_a_stream_are_refusals() -> None:
     decoder = UPSTREAM.stream()
     assert [*decoder.decode(ServerEvent(json.dumps(line({"content": "H"})).encode()))]
     with pytest.raises(Refusal, match=r"model runner has stopped"):
-        [*decoder.decode(ServerEvent(b'{"error":"model runner has stopped"}'))]
+        list(decoder.decode(ServerEvent(b'{"error":"model runner has stopped"}')))
     assert not decoder.over and not [*decoder.decode(ServerEvent(b"\n"))]
     refusal = UPSTREAM.decode_error(404, b'{"error":"model \'m\' not found"}')
     assert (refusal.status, refusal.message) == (404, "model 'm' not found")

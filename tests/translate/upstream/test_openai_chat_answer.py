@@ -307,7 +307,7 @@ def test_a_stream_that_ends_early_is_not_over() -> None:
         assert not decoder.over
     for data in (b"[DONE]", b'{"choices":5}', b"nonsense"):
         with pytest.raises(ValueError):
-            [*UPSTREAM.stream().decode(ServerEvent(data))]
+            list(UPSTREAM.stream().decode(ServerEvent(data)))
 
 
 def test_what_means_nothing_says_nothing() -> None:
