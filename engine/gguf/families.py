@@ -262,9 +262,11 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "smollm3": Family("smollm3", changes=PAIRED, more=derived.biased),
     "qwen2": Family("qwen2"),
-    "qwen2moe": Family("qwen2_moe", EXPERTS | SHARED_WIDTH),
+    "qwen2moe": Family("qwen2_moe", EXPERTS | SHARED_WIDTH, more=derived.qwen2_moe),
     "qwen3": Family("qwen3", more=derived.biased),
-    "qwen3moe": Family("qwen3_moe", EXPERTS, fixed={"norm_topk_prob": True}, more=derived.biased),
+    "qwen3moe": Family(
+        "qwen3_moe", EXPERTS, fixed={"norm_topk_prob": True}, more=derived.qwen3_moe
+    ),
     "gemma": Family("gemma", changes=SHIFTED, fixed={"hidden_activation": "gelu_pytorch_tanh"}),
     "gemma2": Family(
         "gemma2",
