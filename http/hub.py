@@ -247,11 +247,12 @@ def _download(model: str, quantization: str, cache: Path) -> Path:
     try:
         with _quick_to_interrupt():
             if not quantization:
-                some = {"allow_patterns": [*ALLOWED], "ignore_patterns": [*IGNORED]}
-                snapshot = Path(snapshot_download(model, cache_dir=cache, **some))
-                if not any(snapshot.rglob("*.safetensors")):
+                snapshot = snapshot_download(
+                    model, cache_dir=cache, allow_patterns=[*ALLOWED], ignore_patterns=[*IGNORED]
+                )
+                if not any(Path(snapshot).rglob("*.safetensors")):
                     gguf_models.require_choice([*map(Path, list_repo_files(model))], model)
-                return snapshot
+                return Path(snapshot)
             files = [Path(each) for each in list_repo_files(model)]
             first = gguf_models.chosen(files, quantization, model)
             names = [each.as_posix() for each in gguf_models.parts(first, files)]

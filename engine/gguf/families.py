@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ..checkpoint.weight_files import CheckpointError
 from . import derived
 from .container import Gguf
-from .family import Change, Family
+from .family import Change, Family, require_model
 
 EXPERTS = {
     "num_experts": "expert_count",
@@ -486,20 +486,9 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-# What a file may be that is no model: by its type, or by its architecture in older ones.
-PARTS = {
-    "adapter": "an adapter for a model, which is not applied here",
-    "mmproj": "a model's eyes or ears, which are not used here",
-    "clip": "a model's eyes or ears, which are not used here",
-    "imatrix": "what was measured to quantize a model",
-}
-
-
 def family(gguf: Gguf) -> Family:
     """Return a file's family. Raises CheckpointError for one that is not known here."""
-    for kind in (gguf.metadata.get("general.type"), gguf.architecture):
-        if isinstance(kind, str) and kind in PARTS:
-            raise CheckpointError(f"{gguf.path} is {PARTS[kind]}; give the file of the model")
+    require_model(gguf)
     if gguf.architecture not in FAMILIES:
         raise CheckpointError(
             f"{gguf.path} has the architecture {gguf.architecture!r}, and GGUF files of "

@@ -226,3 +226,19 @@ def _longrope(
         "attention_factor": attention,
     }
     return {"rope_scaling": {name: value for name, value in table.items() if value is not None}}
+
+
+# What a file may be that is no model: by its type, or by its architecture in older ones.
+PARTS = {
+    "adapter": "an adapter for a model, which is not applied here",
+    "mmproj": "a model's eyes or ears, which are not used here",
+    "clip": "a model's eyes or ears, which are not used here",
+    "imatrix": "what was measured to quantize a model",
+}
+
+
+def require_model(gguf: Gguf) -> None:
+    """Raise CheckpointError where a file is only what belongs to a model."""
+    for kind in (gguf.metadata.get("general.type"), gguf.architecture):
+        if isinstance(kind, str) and kind in PARTS:
+            raise CheckpointError(f"{gguf.path} is {PARTS[kind]}; give the file of the model")
