@@ -31,6 +31,21 @@ def biased(gguf: Gguf) -> dict[str, Any]:
     return {"attention_bias": has(gguf, "attn_q.bias")}
 
 
+def qwen2_moe(gguf: Gguf) -> dict[str, Any]:
+    """Return how wide experts are, which older files say by their tensors alone."""
+    below = {"moe": "ffn_up_exps", "shared_expert": "ffn_up_shexp"}
+    tensors = {part: gguf.tensors.get(f"blk.0.{name}.weight") for part, name in below.items()}
+    return {
+        f"{part}_intermediate_size": (0, 0, *each.shape)[-2]
+        for part, each in tensors.items()
+        if each
+    }
+
+
+def qwen3_moe(gguf: Gguf) -> dict[str, Any]:
+    return biased(gguf) | qwen2_moe(gguf)
+
+
 def gemma2(gguf: Gguf) -> dict[str, Any]:
     """Return the scale of scores: that of 27 B follows from how many heads there are."""
     heads, size = needed(gguf, "attention.head_count"), needed(gguf, "embedding_length")
@@ -120,9 +135,10 @@ def seed_oss(gguf: Gguf) -> dict[str, Any]:
 
 def olmo2(gguf: Gguf) -> dict[str, Any]:
     """Read OLMo 2, and OLMo 3, which has the same architecture's name, and windows."""
-    if not gguf.value("attention.sliding_window"):
+    window = gguf.value("attention.sliding_window")
+    if not window:
         return biased(gguf)
-    return {"model_type": "olmo3"} | biased(gguf) | windows(gguf)
+    return {"model_type": "olmo3", "sliding_window": window} | biased(gguf) | windows(gguf)
 
 
 def delta(gguf: Gguf) -> dict[str, Any]:
@@ -250,7 +266,10 @@ def gemma4(gguf: Gguf) -> dict[str, Any]:
         "vocab_size_per_layer_input": embedded.shape[0] if embedded else 1,
         "rope_scaling": None,
         "rope_parameters": {
-            SLIDING: {"rope_type": "default", "rope_theta": gguf.value("rope.freq_base_swa")},
+            SLIDING: {
+                "rope_type": "default",
+                "rope_theta": gguf.value("rope.freq_base_swa") or 1e4,
+            },
             FULL: rotated | {"rope_theta": gguf.value("rope.freq_base")},
         },
     }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ..checkpoint.weight_files import CheckpointError
 from . import derived
 from .container import Gguf
-from .family import Change, Family
+from .family import Change, Family, require_model
 
 EXPERTS = {
     "num_experts": "expert_count",
@@ -262,9 +262,11 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "smollm3": Family("smollm3", changes=PAIRED, more=derived.biased),
     "qwen2": Family("qwen2"),
-    "qwen2moe": Family("qwen2_moe", EXPERTS | SHARED_WIDTH),
+    "qwen2moe": Family("qwen2_moe", EXPERTS | SHARED_WIDTH, more=derived.qwen2_moe),
     "qwen3": Family("qwen3", more=derived.biased),
-    "qwen3moe": Family("qwen3_moe", EXPERTS, fixed={"norm_topk_prob": True}, more=derived.biased),
+    "qwen3moe": Family(
+        "qwen3_moe", EXPERTS, fixed={"norm_topk_prob": True}, more=derived.qwen3_moe
+    ),
     "gemma": Family("gemma", changes=SHIFTED, fixed={"hidden_activation": "gelu_pytorch_tanh"}),
     "gemma2": Family(
         "gemma2",
@@ -484,20 +486,9 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-# What a file may be that is no model: by its type, or by its architecture in older ones.
-PARTS = {
-    "adapter": "an adapter for a model, which is not applied here",
-    "mmproj": "a model's eyes or ears, which are not used here",
-    "clip": "a model's eyes or ears, which are not used here",
-    "imatrix": "what was measured to quantize a model",
-}
-
-
 def family(gguf: Gguf) -> Family:
     """Return a file's family. Raises CheckpointError for one that is not known here."""
-    for kind in (gguf.metadata.get("general.type"), gguf.architecture):
-        if isinstance(kind, str) and kind in PARTS:
-            raise CheckpointError(f"{gguf.path} is {PARTS[kind]}; give the file of the model")
+    require_model(gguf)
     if gguf.architecture not in FAMILIES:
         raise CheckpointError(
             f"{gguf.path} has the architecture {gguf.architecture!r}, and GGUF files of "

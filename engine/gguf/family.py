@@ -94,6 +94,8 @@ class Family:
         names = {**FIELDS, **self.fields}
         values = {name: _single(gguf.value(place)) for name, place in names.items() if place}
         said = {name: value for name, value in values.items() if value is not None}
+        if "num_experts_per_tok" in names and has(gguf, "ffn_gate_inp.weight"):
+            needed(gguf, names["num_experts_per_tok"])
         return {
             "model_type": self.model_type,
             "vocab_size": gguf.tensor("token_embd.weight").shape[0],
@@ -199,11 +201,11 @@ def scaling(gguf: Gguf) -> dict[str, Any]:
     if "rope_freqs.weight" in gguf.tensors:  # Llama 3's, of which only the result is kept
         factors = gguf.numbers("rope_freqs.weight")
         return _longrope(factors, factors, gguf.value("context_length"), 1.0)
-    factor = gguf.value("rope.scaling.factor")
-    if kind in (None, "none") or not factor or factor == 1:
+    factor = gguf.value("rope.scaling.factor") or gguf.value("rope.scale_linear")
+    if kind == "none" or not factor or factor == 1:
         return {}
     table = {
-        "rope_type": kind,
+        "rope_type": kind or "linear",
         "factor": factor,
         "original_max_position_embeddings": original,
         "attention_factor": gguf.value("rope.scaling.yarn_attn_factor"),
@@ -224,3 +226,19 @@ def _longrope(
         "attention_factor": attention,
     }
     return {"rope_scaling": {name: value for name, value in table.items() if value is not None}}
+
+
+# What a file may be that is no model: by its type, or by its architecture in older ones.
+PARTS = {
+    "adapter": "an adapter for a model, which is not applied here",
+    "mmproj": "a model's eyes or ears, which are not used here",
+    "clip": "a model's eyes or ears, which are not used here",
+    "imatrix": "what was measured to quantize a model",
+}
+
+
+def require_model(gguf: Gguf) -> None:
+    """Raise CheckpointError where a file is only what belongs to a model."""
+    for kind in (gguf.metadata.get("general.type"), gguf.architecture):
+        if isinstance(kind, str) and kind in PARTS:
+            raise CheckpointError(f"{gguf.path} is {PARTS[kind]}; give the file of the model")

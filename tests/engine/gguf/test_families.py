@@ -1,6 +1,8 @@
 """Files that llama.cpp's converter wrote give the logits that transformers computes."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +48,40 @@ def test_an_architecture_that_is_not_known() -> None:
 def test_what_is_no_model(said: dict[str, str], what: str) -> None:
     with pytest.raises(CheckpointError, match=f"m is {what}.*; give the file of the model"):
         family(Gguf(Path("m"), said, {}))
+
+
+def without(name: str, field: str) -> Gguf:
+    """A golden file that says nothing of a field."""
+    gguf = read_gguf(GOLDEN / f"{name}.gguf")
+    return replace(gguf, metadata={k: v for k, v in gguf.metadata.items() if k != field})
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("qwen3_moe", "qwen3moe.expert_used_count"),
+        ("mixtral", "llama.expert_used_count"),
+    ],
+)
+def test_fields_without_a_usual_value(name: str, field: str) -> None:
+    with pytest.raises(CheckpointError, match=f"lacks the field {field}"):
+        family(without(name, field)).config(without(name, field))
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "said", "value"),
+    [
+        ("qwen2_moe", "qwen2moe.expert_feed_forward_length", "moe_intermediate_size", 32),
+        ("qwen3_moe", "qwen3moe.expert_feed_forward_length", "moe_intermediate_size", 32),
+        ("olmo3", "olmo2.attention.sliding_window_pattern", "sliding_window", 8),
+        ("gemma3", "gemma3.rope.scaling.type", "rope_scaling", {"rope_type": "linear"}),
+    ],
+)
+def test_fields_that_others_stand_for(name: str, field: str, said: str, value: Any) -> None:
+    """As in llama.cpp, whose logits are the same with them and without."""
+    config = family(without(name, field)).config(without(name, field))
+    shown = config[said]
+    assert (value.items() <= shown.items()) if isinstance(value, dict) else shown == value
 
 
 def test_positions_that_are_stretched_by_two_sets_of_factors(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_texts_are_cut_as_bert_does() -> None:
 def test_a_vocabulary_with_capitals_keeps_them(tmp_path: Path) -> None:
     words = ["\u2581" + word if word[0] not in "[#" else word for word in VOCAB]
     words[words.index("\u2581a")] = "\u2581Big"
-    path = pooled(tmp_path, 1, tokenizer__ggml__tokens=words)
+    said = {"tokenizer__ggml__normalizer__lowercase": False}
+    path = pooled(tmp_path, 1, tokenizer__ggml__tokens=words, **said)
     reader = read_files(describe(path)).reader
     assert reader.text("Big b").tokens == [2, words.index("\u2581Big"), words.index("\u2581b"), 3]
