@@ -57,6 +57,18 @@ def models(config: Config) -> dict[str, Path]:
     return paths
 
 
+def names(models: Iterable[str]) -> list[str]:
+    """Return the public names of models, none of which is looked for or downloaded."""
+    return [_name_unseen(model) for model in models]
+
+
+def _name_unseen(model: str) -> str:
+    _, source = split(model)
+    path = BUILT_IN if source in BUILT_IN_NAMES else at_home(source)
+    absent = source == model and not path.exists()
+    return model if absent and hub_file(model) else name_of(model, path)
+
+
 def defaults() -> tuple[str, ...]:
     """Return what is served where nobody names a model: the real ones at hand, and the guide."""
     return (*gguf_models.installed(), BUILT_IN_NAME)
@@ -247,12 +259,15 @@ def _download(model: str, quantization: str, cache: Path) -> Path:
     try:
         with _quick_to_interrupt():
             if not quantization:
-                snapshot = snapshot_download(
-                    model, cache_dir=cache, allow_patterns=[*ALLOWED], ignore_patterns=[*IGNORED]
+                some, others = [*ALLOWED], [*IGNORED]
+                snapshot = Path(
+                    snapshot_download(
+                        model, cache_dir=cache, allow_patterns=some, ignore_patterns=others
+                    )
                 )
-                if not any(Path(snapshot).rglob("*.safetensors")):
+                if not any(snapshot.rglob("*.safetensors")):
                     gguf_models.require_choice([*map(Path, list_repo_files(model))], model)
-                return Path(snapshot)
+                return snapshot
             files = [Path(each) for each in list_repo_files(model)]
             first = gguf_models.chosen(files, quantization, model)
             names = [each.as_posix() for each in gguf_models.parts(first, files)]
