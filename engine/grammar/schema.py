@@ -1,10 +1,16 @@
 """JSON schemas that only an endless document fulfils: found before a model writes on and on."""
 
+import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urldefrag, urljoin
 
 PASSES = 16  # over the references; each finds those that end because of what the last one found
+# Patterns that Python's search is quick with: one repetition at most, in no group.
+QUICK = re.compile(r"[^(){}|*+?]*(?:[*+][^(){}|*+?]*)?")
+NAME = 256  # characters of a name that is held against a pattern
+VALUES = {"const", "enum", "default", "examples"}  # keywords that have no schemas in them
 
 
 def is_endless(schema: Any) -> bool:
@@ -56,21 +62,33 @@ class _References:
         if reference in self._looking:
             return False
         self._looking.add(reference)
-        if self._ends(_target(self._schema, reference)):
+        if self._ends(self._target(reference)):
             self.finite.add(reference)
         return reference in self.finite
+
+    def _target(self, reference: str) -> Any:
+        """Return what a reference within the document names; nothing known of any other."""
+        own = self._schema.get("$id") if isinstance(self._schema, Mapping) else None
+        place = _place(own, reference)
+        if place is None:
+            return True
+        if place and not place.startswith("/"):
+            return self._anchors.get(place, True)
+        return _at(self._schema, place)
+
+    @cached_property
+    def _anchors(self) -> dict[str, Any]:
+        return _anchors(self._schema)
 
 
 def _members(schema: Mapping[str, Any], kind: Any) -> list[Any]:
     """List what a value of a kind cannot be without."""
     if kind == "object":
-        properties = schema.get("properties")
-        properties = properties if isinstance(properties, Mapping) else {}
-        required = [name for name in _listed(schema, "required") if isinstance(name, str)]
-        out = [properties[name] for name in required if name in properties]
-        others = len(out) < len(required) or (not properties and schema.get("minProperties"))
-        others = others and "additionalProperties" in schema and "patternProperties" not in schema
-        return [*out, schema["additionalProperties"]] if others else out
+        names = [name for name in _listed(schema, "required") if isinstance(name, str)]
+        if names or "patternProperties" in schema or schema.get("properties"):
+            return [each for name in names for each in _named(schema, name)]
+        others = schema.get("minProperties") and "additionalProperties" in schema
+        return [schema["additionalProperties"]] if others else []
     if kind != "array":
         return []
     least = schema.get("minItems")
@@ -80,16 +98,52 @@ def _members(schema: Mapping[str, Any], kind: Any) -> list[Any]:
     return first[:least] + rest
 
 
+def _named(schema: Mapping[str, Any], name: str) -> list[Any]:
+    """List the schemas that the property of a name is held to, as far as they are known."""
+    properties, patterns = _mapped(schema, "properties"), _mapped(schema, "patternProperties")
+    matches = {pattern: _matches(pattern, name) for pattern in patterns}
+    out = [properties[name]] if name in properties else []
+    out += [patterns[pattern] for pattern, is_match in matches.items() if is_match]
+    others = not out and None not in matches.values() and "additionalProperties" in schema
+    return [schema["additionalProperties"]] if others else out
+
+
+def _matches(pattern: str, name: str) -> bool | None:
+    """Return whether a pattern is found in a name; None where that may take long to see."""
+    if len(name) > NAME or not QUICK.fullmatch(pattern):
+        return None
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return None  # llguidance says what is wrong
+
+
+def _mapped(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = schema.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
 def _listed(schema: Mapping[str, Any], name: str) -> list[Any]:
     value = schema.get(name)
     return value if isinstance(value, list) else []
 
 
-def _target(schema: Any, reference: str) -> Any:
-    """Return what a reference within the document names; nothing known of any other."""
-    if reference != "#" and not reference.startswith("#/"):
-        return True
-    for part in unquote(reference).split("/")[1:]:
+def _place(own: Any, reference: str) -> str | None:
+    """Return what a reference names within the document of this `$id`; None in any other."""
+    if reference.startswith("#"):
+        return unquote(reference[1:])
+    if not isinstance(own, str) or len(own) > NAME:
+        return None
+    try:
+        address, place = urldefrag(urljoin(own, reference))
+    except ValueError:  # no address
+        return None
+    return unquote(place) if address == urldefrag(own).url else None
+
+
+def _at(schema: Any, place: str) -> Any:
+    """Return what a JSON pointer leads to; nothing known where nothing is."""
+    for part in place.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(schema, list) and name.isdecimal() and int(name) < len(schema):
             schema = schema[int(name)]
@@ -98,3 +152,18 @@ def _target(schema: Any, reference: str) -> Any:
         else:
             return True
     return schema
+
+
+def _anchors(schema: Any) -> dict[str, Any]:
+    """Return the schemas that have an anchor, but for those in documents of their own."""
+    out: dict[str, Any] = {}
+    left = [schema]
+    while left:
+        each = left.pop()
+        if isinstance(each, list):
+            left += each
+        elif isinstance(each, Mapping) and (each is schema or "$id" not in each):
+            if isinstance(anchor := each.get("$anchor"), str):
+                out[anchor] = each
+            left += [value for key, value in each.items() if key not in VALUES]
+    return out

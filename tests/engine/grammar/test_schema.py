@@ -13,6 +13,7 @@ LIST: Any = {
 }
 NODE: Any = {"$ref": "#/$defs/a"}
 INT = {"type": "integer"}
+PATTERNED: Any = {"type": "object", "required": ["ab"]}
 
 
 def defined(schema: Any, **defs: Any) -> Any:
@@ -47,6 +48,17 @@ ENDLESS = {
     "each choice": defined(NODE, a={"anyOf": [LIST, {"$ref": "#"}]}),
     "one of all": defined(NODE, a={"allOf": [INT, LIST]}),
     "escaped": {"$ref": "#/$defs/a~1b%20c", "$defs": {"a/b c": {"$ref": "#"}}},
+    "by an anchor": {"$ref": "#foo", "$defs": {"a": LIST | {"$anchor": "foo"}, "b": LIST}},
+    "by an anchor of its own": {"$anchor": "foo", "$ref": "#foo"},
+    "by its own address": {"$id": "http://x.org/a.json", "$ref": "http://x.org/a.json"},
+    "by the end of its address": {"$id": "http://x.org/a.json", "$ref": "a.json#"},
+    "by a place at its address": {"$id": "urn:a", "$ref": "urn:a#/$defs/a", "$defs": {"a": LIST}},
+    "by an anchor at its address": {"$id": "a.json", "$ref": "a.json#foo", "$anchor": "foo"},
+    "by a pattern": PATTERNED | {"patternProperties": {"^a": {"$ref": "#"}}},
+    "by a property and a pattern": PATTERNED
+    | {"properties": {"ab": {}}, "patternProperties": {"b$": {"$ref": "#"}}},
+    "by none of the patterns": PATTERNED
+    | {"patternProperties": {"^x": {}}, "additionalProperties": {"$ref": "#"}},
 }
 FINITE = {
     "or null": {"type": ["object", "null"], "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
@@ -78,6 +90,20 @@ FINITE = {
     "a constant": {"const": 5, "$ref": "#"},
     "nothing known": {"$ref": "http://example.com/other.json"},
     "an anchor": {"$ref": "#foo", "$defs": {"a": {"$anchor": "foo", "type": "integer"}}},
+    "an anchor of another document": {
+        "$ref": "#foo",
+        "$defs": {"a": {"$id": "b.json", "$anchor": "foo", "$ref": "#foo"}},
+    },
+    "an anchor that is a value": {"$ref": "#foo", "examples": [{"$anchor": "foo", "$ref": "#foo"}]},
+    "another address": {"$id": "http://x.org/a.json", "$ref": "b.json"},
+    "no address": {"$id": "http://x.org/a.json", "$ref": "http://["},
+    "another pattern": PATTERNED | {"patternProperties": {"^b": {"$ref": "#"}}},
+    "a pattern before others": PATTERNED
+    | {"patternProperties": {"^a": {}}, "additionalProperties": {"$ref": "#"}},
+    "a pattern that may be dear": PATTERNED
+    | {"patternProperties": {"^(a|b)+$": INT}, "additionalProperties": {"$ref": "#"}},
+    "no pattern": PATTERNED
+    | {"patternProperties": {"[": INT}, "additionalProperties": {"$ref": "#"}},
     "nothing there": {"$ref": "#/$defs/x"},
     "by number": {"$ref": "#/anyOf/0", "anyOf": [INT]},
     "senseless parts": {
