@@ -9,6 +9,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 PASSES = 16  # over the references; each finds those that end because of what the last one found
 # Patterns that Python's search is quick with: one repetition at most, in no group.
 QUICK = re.compile(r"[^(){}|*+?]*(?:[*+][^(){}|*+?]*)?")
+MATCHES = 1000  # of an object's names with its patterns
 NAME = 256  # characters of a name that is held against a pattern
 VALUES = {"const", "enum", "default", "examples"}  # keywords that have no schemas in them
 
@@ -101,8 +102,10 @@ def _members(schema: Mapping[str, Any], kind: Any) -> list[Any]:
 def _named(schema: Mapping[str, Any], name: str) -> list[Any]:
     """List the schemas that the property of a name is held to, as far as they are known."""
     properties, patterns = _mapped(schema, "properties"), _mapped(schema, "patternProperties")
-    matches = {pattern: _matches(pattern, name) for pattern in patterns}
     out = [properties[name]] if name in properties else []
+    if len(patterns) * len(_listed(schema, "required")) > MATCHES:
+        return out
+    matches = {pattern: _matches(pattern, name) for pattern in patterns}
     out += [patterns[pattern] for pattern, is_match in matches.items() if is_match]
     others = not out and None not in matches.values() and "additionalProperties" in schema
     return [schema["additionalProperties"]] if others else out

@@ -102,6 +102,8 @@ FINITE = {
     | {"patternProperties": {"^a": {}}, "additionalProperties": {"$ref": "#"}},
     "a pattern that may be dear": PATTERNED
     | {"patternProperties": {"^(a|b)+$": INT}, "additionalProperties": {"$ref": "#"}},
+    "too many patterns": PATTERNED
+    | {"patternProperties": {f"{i}": {} for i in range(1001)} | {"^a": {"$ref": "#"}}},
     "no pattern": PATTERNED
     | {"patternProperties": {"[": INT}, "additionalProperties": {"$ref": "#"}},
     "nothing there": {"$ref": "#/$defs/x"},
