@@ -58,7 +58,12 @@ def gemma3(gguf: Gguf) -> dict[str, Any]:
     wide = gguf.value("block_count") == 62
     scalar = size // heads if wide else gguf.value("attention.key_length")
     local = gguf.value("rope.freq_base_swa")
-    return {"query_pre_attn_scalar": scalar} | ({"rope_local_base_freq": local} if local else {})
+    return {
+        "query_pre_attn_scalar": scalar,
+        **({"rope_local_base_freq": local} if local else {}),
+        # The converter leaves a window out where no layer has one.
+        **({} if gguf.value("attention.sliding_window") else {"sliding_window_pattern": 1}),
+    }
 
 
 def phi3(gguf: Gguf) -> dict[str, Any]:
@@ -183,7 +188,9 @@ def nemotron_h(gguf: Gguf) -> dict[str, Any]:
     there = {kind: layers_with(gguf, name) for kind, name in kinds.items()}
     layers = range(layer_count(gguf))
     heads, widths = needed(gguf, "ssm.time_step_rank"), gguf.value("feed_forward_length")
+    epsilons = [gguf.value(f"attention.layer_norm_{kind}epsilon") for kind in ("rms_", "")]
     return {
+        "layer_norm_epsilon": next((each for each in epsilons if each is not None), None),
         "layers_block_type": [
             next((kind for kind in kinds if there[kind][layer]), "mlp") for layer in layers
         ],

@@ -38,6 +38,17 @@ FIELDS = {
     "rope_theta": "rope.freq_base",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
 }
+# Fields without which numbers would silently be others, which llama.cpp requires too, beside the
+# epsilon of norms.
+WINDOW, LOGIT_SCALE = "attention.sliding_window", "logit_scale"
+REQUIRED = {
+    "cohere2": {WINDOW, LOGIT_SCALE},
+    "gemma3n": {WINDOW},
+    "gemma4": {WINDOW},
+    "gpt-oss": {WINDOW},
+    "granite": {LOGIT_SCALE},
+    "granitemoe": {LOGIT_SCALE},
+}
 # Modules, as files call them and as layers do; before those of a layer both have its number.
 WHOLE = {
     "token_embd": "model.embed_tokens",
@@ -96,7 +107,7 @@ class Family:
         said = {name: value for name, value in values.items() if value is not None}
         if "num_experts_per_tok" in names and has(gguf, "ffn_gate_inp.weight"):
             needed(gguf, names["num_experts_per_tok"])
-        return {
+        config = {
             "model_type": self.model_type,
             "vocab_size": gguf.tensor("token_embd.weight").shape[0],
             "tie_word_embeddings": "output.weight" not in gguf.tensors,
@@ -106,6 +117,8 @@ class Family:
             **scaling(gguf),
             **self.more(gguf),
         }
+        _require(gguf, names, config)
+        return config
 
     def sources(self, name: str) -> list[tuple[str, tuple[Change, ...]]] | None:
         """Return the names that layers have for a tensor, and what became of it; None if unknown.
@@ -130,6 +143,15 @@ class Family:
         if known is None and module.endswith("norm"):
             known = self.changes.get("norm")
         return known or ()
+
+
+def _require(gguf: Gguf, names: Mapping[str, str], config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError if a field is not there that a model is nothing without."""
+    required = REQUIRED.get(gguf.architecture, frozenset())
+    known = {place for name, place in names.items() if config.get(name) is not None}
+    for place in names.values():
+        if (place.endswith("_epsilon") or place in required) and place not in known:
+            raise _lacking(gguf, place)
 
 
 def layer_count(gguf: Gguf) -> int:

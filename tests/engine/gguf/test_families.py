@@ -61,6 +61,19 @@ def without(name: str, field: str) -> Gguf:
     [
         ("qwen3_moe", "qwen3moe.expert_used_count"),
         ("mixtral", "llama.expert_used_count"),
+        ("mistral", "llama.attention.layer_norm_rms_epsilon"),
+        ("starcoder2", "starcoder2.attention.layer_norm_epsilon"),
+        ("cohere", "command-r.attention.layer_norm_epsilon"),
+        ("lfm2", "lfm2.attention.layer_norm_rms_epsilon"),
+        ("mamba2", "mamba2.attention.layer_norm_rms_epsilon"),
+        ("encoders/bert", "bert.attention.layer_norm_epsilon"),
+        ("cohere2", "cohere2.attention.sliding_window"),
+        ("cohere2", "cohere2.logit_scale"),
+        ("gemma3n", "gemma3n.attention.sliding_window"),
+        ("gemma4", "gemma4.attention.sliding_window"),
+        ("gpt_oss", "gpt-oss.attention.sliding_window"),
+        ("granite", "granite.logit_scale"),
+        ("granitemoe", "granitemoe.logit_scale"),
     ],
 )
 def test_fields_without_a_usual_value(name: str, field: str) -> None:
@@ -74,6 +87,8 @@ def test_fields_without_a_usual_value(name: str, field: str) -> None:
         ("qwen2_moe", "qwen2moe.expert_feed_forward_length", "moe_intermediate_size", 32),
         ("qwen3_moe", "qwen3moe.expert_feed_forward_length", "moe_intermediate_size", 32),
         ("olmo3", "olmo2.attention.sliding_window_pattern", "sliding_window", 8),
+        ("nemotron_h", "nemotron_h.attention.layer_norm_rms_epsilon", "layer_norm_epsilon", 1e-5),
+        ("gemma3", "gemma3.attention.sliding_window", "sliding_window_pattern", 1),
         ("gemma3", "gemma3.rope.scaling.type", "rope_scaling", {"rope_type": "linear"}),
     ],
 )
