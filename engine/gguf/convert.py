@@ -94,6 +94,7 @@ class Conversion:
     counts: Counter[Form] = field(default_factory=Counter)
     errors: defaultdict[Form, Error] = field(default_factory=lambda: defaultdict(Error))
     modules: dict[str, Stored] = field(default_factory=dict)
+    rounded: list[tuple[str, Form, Error]] = field(default_factory=list)
 
     def add(self, tensor: MlxTensor, type: str) -> None:
         value: Any = tensor.reads[0]()
@@ -113,7 +114,7 @@ class Conversion:
         for part, array in zip(("weight", "scales", "biases"), arrays_of(near), strict=False):
             self.shards.add(f"{tensor.module}.{part}", array)
         self.modules[tensor.module] = stored
-        self._note(Form(type, stored, near.scales.dtype), error)
+        self._note(tensor, Form(type, stored, near.scales.dtype), error)
 
     def _add_floats(self, tensor: MlxTensor, type: str, array: mx.array) -> None:
         near = array.astype(self.dtype)
@@ -124,11 +125,13 @@ class Conversion:
             else:
                 near = array
         self.shards.add(tensor.name, near)
-        self._note(Form(type, None, near.dtype), error)
+        self._note(tensor, Form(type, None, near.dtype), error)
 
-    def _note(self, form: Form, error: Error) -> None:
+    def _note(self, tensor: MlxTensor, form: Form, error: Error) -> None:
         self.counts[form] += 1
         self.errors[form] += error
+        if error.relative:
+            self.rounded.append((tensor.name, form, error))
 
     def lines(self) -> Iterator[str]:
         yield f"{'in the file':<12}{'tensors':>8}  {'in the directory':<36}its numbers"
@@ -136,6 +139,8 @@ class Conversion:
             off = self.errors[form].relative
             said = f"rounded, off by {off:.1%}" if off else "the same"
             yield f"{form.type:<12}{self.counts[form]:>8}  {form.said:<36}{said}"
+        for name, form, error in self.rounded:
+            yield f"{name}: {form.type} to {form.said}, off by {error.relative:.2%}"
 
 
 def convert(path: Path, into: Path, lossy: bool = False, limit: int = SHARD) -> Conversion:
@@ -176,7 +181,11 @@ def _require_layout(
             )
     odd = Counter(types[each.name] for each in blocks if not is_exact(types[each.name]))
     if odd and not lossy:
-        said = " and ".join(f"{count} tensors in {type}" for type, count in sorted(odd.items()))
+        named = {types[each.name]: each.old for each in reversed(blocks)}
+        said = " and ".join(
+            f"{count} tensors in {type} ({named[type]}{' and others' if count > 1 else ''})"
+            for type, count in sorted(odd.items())
+        )
         raise CheckpointError(
             f"{path} has {said}, with scales for 16 numbers each, which MLX's layout has not; "
             f"--lossy rounds them to {EIGHT.bits} bits, and bessemer serve takes the file as it is"
