@@ -1,6 +1,6 @@
 """A family of models as GGUF files have it: its fields, its tensors, and what was changed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -147,7 +147,7 @@ class Family:
 
 def _require(gguf: Gguf, names: Mapping[str, str], config: Mapping[str, Any]) -> None:
     """Raise CheckpointError if a field is not there that a model is nothing without."""
-    required = REQUIRED.get(gguf.architecture, frozenset())
+    required: Collection[str] = REQUIRED.get(gguf.architecture, ())
     known = {place for name, place in names.items() if config.get(name) is not None}
     for place in names.values():
         if (place.endswith("_epsilon") or place in required) and place not in known:

@@ -111,7 +111,9 @@ class AutoRouter:
     async def _asked(self, request: GenerateRequest, words: str, caller: str) -> Choice:
         model = self._model()
         if model is None:
-            raise Refusal(503, "model_not_found", "no model that can choose is ready.")
+            raise Refusal(
+                503, "model_not_found", "no model that can choose is ready.", retry_after=1
+            )
         if _size(model) < FLUENT:
             name, why = await likeliest(model, self.described, words, caller)
         else:

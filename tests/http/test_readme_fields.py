@@ -12,7 +12,7 @@ def test_the_readme_has_what_is_generated() -> None:
 def test_a_field_is_listed_where_it_is_ignored() -> None:
     rows = {line.split("|")[1].strip(): line for line in lists().splitlines()}
     chat, responses = (
-        rows["`/v1/chat/completions` `/v1/completions` `/apply-template`"],
+        rows["`/v1/chat/completions` `/v1/completions` `/apply-template` `/v1/route`"],
         next(line for at, line in rows.items() if "`/v1/responses`" in at),
     )
     assert "`store`" in chat and "`reasoning.summary`" in chat
