@@ -70,6 +70,7 @@ def test_vectors_by_what_a_file_says(tmp_path: Path) -> None:
 def test_a_decoder_embeds_where_its_file_says_how(tmp_path: Path) -> None:
     assert describe(GOLDEN / "qwen3.gguf").purpose == "generate"
     said = {"general.architecture": "qwen3", "qwen3.pooling_type": Uint32(3)}
+    said |= {"qwen3.attention.layer_norm_rms_epsilon": 1e-6}
     table = {"token_embd.weight": Raw((1, 1), F32, bytes(4))}
     description = describe(write(tmp_path / "m.gguf", said, table))
     assert description.purpose == "embed" and description.config is not None

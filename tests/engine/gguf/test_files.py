@@ -16,6 +16,7 @@ SAID: dict[str, Any] = {
     "general.architecture": "llama",
     "llama.block_count": Uint32(1),
     "llama.embedding_length": Uint32(32),
+    "llama.attention.layer_norm_rms_epsilon": 1e-5,
     "tokenizer.ggml.model": "gpt2",
     "tokenizer.ggml.tokens": ["a", "b"],
     "tokenizer.ggml.eos_token_id": Uint32(1),
