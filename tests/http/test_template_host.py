@@ -224,9 +224,12 @@ def test_a_resident_size_is_that_of_a_process_that_runs() -> None:
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM, signal.SIGABRT])
 def test_a_killed_process_costs_its_own_request_at_most(death: signal.Signals) -> None:
     async def use(host: TemplateHost) -> None:
+        process = child(host)
+        before = process.cpu_times().user
         slow = asyncio.create_task(refusal(host))
-        await asyncio.sleep(0.1)
-        child(host).send_signal(death)
+        while process.cpu_times().user < before + 0.05:  # until it is at work on that
+            await asyncio.sleep(0.01)
+        process.send_signal(death)
         assert f"its process was ended by {death.name}" in (await slow).message
         assert await host.render(ask("again"), 100) == "calm"
         idle = child(host)
