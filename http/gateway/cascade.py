@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ Discard = Callable[[Answer], Awaitable[None]]  # gives up an answer that came se
 PASSING = frozenset({408, 429, 500, 502, 503, 504, 529})
 TOO_LONG = "context_length_exceeded"
 RETRY = 0.05, 0.25  # seconds, between which a lone target that was not reached is tried again
+TARGETS = 10_000  # whose health is known at once: a client may name any model of a provider's
 UNREACHED = "unreachable"  # the code of a refusal before which nothing was sent
 
 
@@ -31,7 +33,7 @@ def may_pass(refusal: Refusal) -> bool:
 class Cascade:
     """Asks the targets of decisions, and remembers which are healthy."""
 
-    breakers: dict[Target, Breaker] = field(default_factory=dict)
+    breakers: OrderedDict[Target, Breaker] = field(default_factory=OrderedDict)
     draw: random.Random = field(default_factory=random.Random)
 
     async def answered(
@@ -67,7 +69,12 @@ class Cascade:
         return sorted(targets, key=lambda each: not self.breaker(each).closed)
 
     def breaker(self, target: Target) -> Breaker:
-        return self.breakers.setdefault(target, Breaker())
+        """Return a target's; of many the one not asked for longest is forgotten."""
+        breaker = self.breakers.setdefault(target, Breaker())
+        self.breakers.move_to_end(target)
+        if len(self.breakers) > TARGETS:
+            self.breakers.popitem(last=False)
+        return breaker
 
     def _key(self, weight: float) -> float:
         """Return what to sort by, so that the first is each by its weight's share."""

@@ -1,6 +1,7 @@
 """The way of a request whose model may be elsewhere: decided, tried, explained and counted."""
 
 import asyncio
+import re
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -20,6 +21,7 @@ from .routing import Decision, Meant, Target
 QUICK = 32768  # bytes of a body; the most hostile one of that size takes 5 ms to read a name from
 ROUTE = b"x-bessemer-route"
 LONGEST = 500  # bytes of that header
+UNSENT = re.compile("[^ -~]")  # what it does not carry, of a name that a client chose
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Dispatch:
             reply, target = error.reply, error.target
         request.body.drop()
         gateway.counted(decision)
-        said = f"{decision.by}; {target}".encode("ascii", "replace")[:LONGEST]
+        said = UNSENT.sub("?", f"{decision.by}; {target}").encode()[:LONGEST]
         return replace(reply, headers=(*reply.headers, (ROUTE, said)))
 
 

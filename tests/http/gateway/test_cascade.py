@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from bessemer.engine.request import Refusal
+from bessemer.http.gateway import cascade as module
 from bessemer.http.gateway.breaker import FAILURES
 from bessemer.http.gateway.cascade import PASSING, UNREACHED, Cascade, may_pass
 from bessemer.http.gateway.routing import Decision, Target
@@ -119,6 +120,15 @@ def test_the_least_busy_is_asked_first() -> None:
     cascade.breaker(A).busy, cascade.breaker(B).busy = 2, 1
     assert [*cascade.order(decision(A, B, C, choice="least_busy"))] == [C, B, A]
     assert [*cascade.order(decision(A, B, C))] == [A, B, C]
+
+
+def test_only_so_many_targets_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients may name any model of a provider's."""
+    monkeypatch.setattr(module, "TARGETS", 3)
+    cascade = Cascade()
+    for name in "abcad":
+        cascade.breaker(Target("p", name))
+    assert [each.model for each in cascade.breakers] == ["c", "a", "d"]
 
 
 def test_weights_are_shares_of_the_first_place() -> None:

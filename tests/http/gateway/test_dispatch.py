@@ -57,6 +57,15 @@ def test_a_route_leads_to_a_provider_by_its_own_name_for_the_model(tmp_path: Pat
             assert "has: own" in answer["error"]["message"]
 
 
+def test_a_model_s_name_breaks_no_header(tmp_path: Path) -> None:
+    default = '[default]\nprovider = "far"\n'
+    with Providers(far=says) as there, served(tmp_path, there.text + default) as server:
+        status, headers, answer = chat(server, "a\r\nx-forged: 1\u00e9" + "m" * 600)
+    assert (status, answer) == (200, ANSWER) and "x-forged" not in headers
+    assert headers["x-bessemer-route"].startswith("default; far/a??x-forged: 1?mm")
+    assert len(headers["x-bessemer-route"]) == 500
+
+
 def test_clients_of_other_dialects_are_answered_in_theirs(tmp_path: Path) -> None:
     with Providers(far=says) as there, served(tmp_path, there.text) as server:
         with Anthropic(api_key="key", base_url=f"http://127.0.0.1:{server.port}") as client:
