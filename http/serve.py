@@ -70,8 +70,8 @@ def named(config: Config, tables: ConfigTables) -> tuple[str, ...]:
     auto, models = tables.auto_router, config.models
     if not models and (not tables.providers or (auto.on and auto.model is None)):
         return hub.defaults()
-    names = [hub.split(each)[0] or each for each in models]
-    if auto.on and auto.model is not None and auto.model not in names:
+    known = (*models, *hub.names(models))
+    if auto.on and auto.model is not None and auto.model not in known:
         models += (auto.model,)
     return models
 

@@ -97,6 +97,18 @@ def most_tokens(asked: Reasoning, max_tokens: int) -> int | None:
     return None if share is None else int(share * max_tokens)
 
 
+def is_off(asked: Reasoning) -> bool:
+    """Return whether no thoughts are wanted, in whichever way that was said."""
+    return asked.enabled is False or asked.budget == 0 or asked.effort == "none"
+
+
+def effort_asked(asked: Reasoning, max_tokens: int | None) -> str | None:
+    """Return the level of effort that is asked for, or that a budget comes to; None: neither is."""
+    if asked.effort is not None or asked.budget is None:
+        return asked.effort
+    return effort_of(asked.budget, max_tokens)
+
+
 def effort_of(budget: int, max_tokens: int | None) -> str:
     """Return the level of effort whose share of an answer is nearest to a budget, but none.
 

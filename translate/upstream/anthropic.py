@@ -15,7 +15,7 @@ from ..chat import Chat, Message, Reasoning, Tool, ToolCall
 from ..media import base64_of
 from ..origin import known
 from ..parts import Content, Document, Image, Kept, Media, Part, SignedThought, Text
-from ..reasoning import effort_of, most_tokens
+from ..reasoning import effort_of, is_off, most_tokens
 from .anthropic_answer import AnswerDecoder, decode_response
 from .call_ids import CallIds
 from .losses import USUAL, Losses, check
@@ -239,7 +239,7 @@ def _tool(tool: Tool) -> Json:
 def _reasoning(chat: Chat, limit: int, losses: Losses) -> Json:
     """Return what is asked of thoughts: by effort, or by a budget of the answer's tokens."""
     asked = chat.reasoning
-    if asked.enabled is False or asked.budget == 0 or asked.effort == "none":
+    if is_off(asked):
         return {"thinking": {"type": "disabled"}}
     adaptive = ADAPTIVE.search(chat.model) is not None
     effort = asked.effort or (effort_of(asked.budget, limit) if asked.budget and adaptive else None)

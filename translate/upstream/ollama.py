@@ -30,12 +30,12 @@ from ..chat import (
 from ..dialect import ServerEvent
 from ..media import base64_of
 from ..parts import Image, Media, Text
-from ..reasoning import effort_of
+from ..reasoning import effort_asked, is_off
 from ..tool_turns import failures, named_results
 from .logprobs import Logprob, tokens_of
 from .losses import USUAL, Losses, check
 from .refusals import Error, decode_error, refusal
-from .upstream import Upstream
+from .upstream import Upstream, bearer
 
 Json = dict[str, Any]
 
@@ -133,12 +133,9 @@ def _tool(tool: Tool) -> Json:
 
 
 def _think(asked: Reasoning, limit: int | None) -> bool | str | None:
-    if asked.enabled is False or asked.budget == 0 or asked.effort == "none":
+    if is_off(asked):
         return False
-    effort = asked.effort
-    if effort is None and asked.budget is not None:
-        effort = effort_of(asked.budget, limit)
-    if effort is not None:
+    if (effort := effort_asked(asked, limit)) is not None:
         return NEAREST.get(effort, effort)
     return asked.enabled
 
@@ -253,16 +250,12 @@ def decode_response(body: bytes) -> Sequence[Event]:
     return events
 
 
-def _authorization(key: str) -> tuple[bytes, bytes]:
-    return b"authorization", b"Bearer " + key.encode()
-
-
 UPSTREAM = Upstream(
     format="ollama",
     path="/api/chat",
     framing="ndjson",
     headers={},
-    authorization=_authorization,
+    authorization=bearer,
     encode_request=encode_request,
     decode_response=decode_response,
     stream=AnswerDecoder,

@@ -17,13 +17,13 @@ from ..chat import Chat, Message, Reasoning, Tool, ToolCall
 from ..media import base64_of, data_url
 from ..origin import known
 from ..parts import Content, Document, Image, Kept, SignedThought, Text
-from ..reasoning import effort_of
+from ..reasoning import effort_asked, is_off
 from ..tool_turns import failures
 from .call_ids import CallIds
 from .losses import USUAL, Losses, check
 from .openai_chat_answer import AnswerDecoder, decode_response
 from .refusals import decode_error
-from .upstream import Upstream
+from .upstream import Upstream, bearer
 
 Json = dict[str, Any]
 
@@ -218,15 +218,9 @@ def _effort(asked: Reasoning, model: str, limit: int | None) -> str | None:
     """Return how much a model is to think; those that cannot are told nothing."""
     if UNTHINKING.match(model):
         return None
-    if asked.enabled is False or asked.budget == 0 or asked.effort == "none":
+    if is_off(asked):
         return next((least for names, least in LEAST if names.match(model)), "none")
-    if asked.effort is not None:
-        return asked.effort
-    return effort_of(asked.budget, limit) if asked.budget is not None else None
-
-
-def _authorization(key: str) -> tuple[bytes, bytes]:
-    return b"authorization", b"Bearer " + key.encode()
+    return effort_asked(asked, limit)
 
 
 UPSTREAM = Upstream(
@@ -234,7 +228,7 @@ UPSTREAM = Upstream(
     path="/v1/chat/completions",
     framing="sse",
     headers={},
-    authorization=_authorization,
+    authorization=bearer,
     encode_request=encode_request,
     decode_response=decode_response,
     stream=AnswerDecoder,

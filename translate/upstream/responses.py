@@ -14,13 +14,13 @@ from ..chat import Chat, Message, Reasoning, Tool, ToolCall
 from ..media import data_url
 from ..origin import known
 from ..parts import Audio, Content, Document, Image, Media, Part, SignedThought, Text
-from ..reasoning import effort_of
+from ..reasoning import effort_asked, is_off
 from ..tool_turns import failures
 from .call_ids import CallIds
 from .losses import USUAL, Losses, check
 from .refusals import decode_error
 from .responses_answer import AnswerDecoder, decode_response
-from .upstream import Upstream
+from .upstream import Upstream, bearer
 
 Json = dict[str, Any]
 
@@ -196,11 +196,7 @@ def _tool(tool: Tool) -> Json:
 
 def _reasoning(asked: Reasoning, limit: int | None) -> Json | None:
     """Return what is asked of thoughts, of which a summary is all that can be read."""
-    effort = asked.effort
-    if asked.enabled is False or asked.budget == 0:
-        effort = "none"
-    elif effort is None and asked.budget is not None:
-        effort = effort_of(asked.budget, limit)
+    effort = "none" if is_off(asked) else effort_asked(asked, limit)
     if effort is None and asked.enabled is None:
         return None
     shown = effort != "none" and asked.enabled is not None and asked.shown in ("apart", "inline")
@@ -208,16 +204,12 @@ def _reasoning(asked: Reasoning, limit: int | None) -> Json | None:
     return about | ({"summary": "auto"} if shown else {}) or None
 
 
-def _authorization(key: str) -> tuple[bytes, bytes]:
-    return b"authorization", b"Bearer " + key.encode()
-
-
 UPSTREAM = Upstream(
     format="responses",
     path="/v1/responses",
     framing="sse",
     headers={},
-    authorization=_authorization,
+    authorization=bearer,
     encode_request=encode_request,
     decode_response=decode_response,
     stream=AnswerDecoder,

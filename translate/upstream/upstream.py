@@ -12,6 +12,11 @@ from ..dialect import ServerEvent
 Format = Literal["openai", "responses", "anthropic", "ollama"]
 
 
+def bearer(key: str) -> tuple[bytes, bytes]:
+    """Return the header that carries a key to most servers."""
+    return b"authorization", b"Bearer " + key.encode()
+
+
 class StreamDecoder(Protocol):
     """A stream of an answer: fed what was sent, event by event, it says what that means.
 
