@@ -6,6 +6,7 @@ launches a Metal kernel in a form that `bessemer kernels export` does not have.
 """
 
 import os
+import signal
 import subprocess
 from collections.abc import Generator
 from typing import Any, NoReturn
@@ -23,6 +24,8 @@ from tests.kernels.forms import LAUNCHES, launch
 os.environ.setdefault("BESSEMER_MODELS", "guide")
 # Nor do they read the settings of whoever runs the tests.
 os.environ["BESSEMER_CONFIG_DIR"] = f"{os.devnull}/none"
+
+ENDS = (signal.SIGINT, signal.SIGTERM)  # which commands take into their own hands
 
 # Shared machines stall: a deadline would fail tests for what the machine did.
 settings.register_profile("quick", max_examples=300, deadline=None, derandomize=True)
@@ -59,6 +62,16 @@ def pytest_runtest_call() -> Generator[None, Any, Any]:
     result = yield
     if wrong := LAUNCHES.wrong():
         pytest.fail("kernels/variants.py lacks a form that was launched: " + "; ".join(wrong))
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, Any, Any]:
+    """Put back what a test's command changed: who ignores a signal has deaf children."""
+    before = {number: signal.getsignal(number) for number in ENDS}
+    result = yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
     return result
 
 

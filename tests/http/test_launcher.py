@@ -19,7 +19,9 @@ ENDLESS = ("--temperature", "2", "--max-tokens", "1900")
 
 @contextmanager
 def running(*arguments: str, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    """Run it with a pipe that an endless answer fills: nobody is done before he is killed."""
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes |= {"pipesize": 4096, "bufsize": 0}
     start: Any = subprocess.Popen
     process: subprocess.Popen[bytes] = start([BESSEMER, "run", *arguments], **pipes, **how)
     try:
